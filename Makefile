@@ -1,0 +1,45 @@
+# Everything from a fresh machine with python3 (3.11 or newer), in a .venv of its own:
+#   make demo    trains a CNN and an ST-CNN side by side on embedded digits
+#   make test    runs the whole test suite
+#   make lint    ruff and pyright
+# PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/train
+	$(BIN)/python -m train run demo --overwrite
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# one stamp for each extra of pyproject.toml, made anew when that changes
+$(VENV)/train $(VENV)/test $(VENV)/dev: $(VENV)/%: pyproject.toml | $(BIN)/pip
+	@echo "installing stn_jax[$*] into $(VENV) ..."
+	$(PIP) --editable ".[$*]"
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "stn_jax needs Python 3.11 or newer, and $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1): name another, as in make PYTHON=python3.12"; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
+	    "apt install python3-venv"; \
+	  exit 1; }
+
+clean:
+	rm -rf $(VENV) .cache build dist

@@ -1,0 +1,120 @@
+"""Affine sampling grids, eq. (1) of Jaderberg et al. (2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .checks import as_coordinates, as_size, promote
+from .coordinates import open_grid
+from .lifting import lift
+
+
+def affine_grid(
+    theta: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+) -> jax.Array:
+    """Where an affine transformation reads each output pixel in the input.
+
+    Equation (1) of Jaderberg et al. (2015): ``(x_s, y_s) = theta (x_t, y_t, 1)``, with
+    the target's pixels and the source points in normalized coordinates.
+
+    Args:
+      theta: ``(*batch, 2, 3)``, or ``(*batch, 3, 4)`` for volumes; maps output to
+        input, so ``[[1, 0, 0], [0, 1, 0]]`` is the identity and ``[[.5, 0, 0], [0, .5,
+        0]]`` zooms in on the center.
+      size: of the output, ``(height, width)`` or ``(depth, height, width)``, static.
+      align_corners: what -1 and 1 are: the centers of the outermost pixels (True) or
+        the edges of the image (False), as in PyTorch.
+
+    Returns:
+      ``(*batch, height, width, 2)``, last axis ``(x, y)``, or ``(*batch, depth, height,
+      width, 3)``, last axis ``(x, y, z)``, normalized; float32 or better.
+
+    Raises:
+      TypeError, ValueError: ``theta`` is no such matrix, ``size`` is not positive
+        integers, or the two disagree about the number of dimensions.
+
+    >>> theta = jnp.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]])  # looks to the right
+    >>> affine_grid(theta, (1, 2))
+    Array([[[0., 0.],
+            [1., 0.]]], dtype=float32)
+    """
+    theta, size = as_coordinates(theta, "theta"), as_size(size)
+    due = (len(size), len(size) + 1)
+    if theta.shape[-2:] != due:
+        raise ValueError(
+            f"theta must be matrices (*batch, {due[0]}, {due[1]}) for size={size}; got "
+            f"shape {theta.shape}{_way_out(theta.shape, due)}"
+        )
+    axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
+    one = partial(_affine_grid, axes=axes, size=size)
+    return lift(one, _SIGNATURES[len(size)], theta=theta)
+
+
+_SIGNATURES = {2: "(n,m)->(h,w,n)", 3: "(n,m)->(d,h,w,n)"}
+
+
+def _affine_grid(
+    theta: jax.Array, *, axes: list[jax.Array], size: tuple[int, ...]
+) -> jax.Array:
+    """One grid, by multiplying and adding: a default matrix product on a GPU or TPU
+    would round the coordinates to a few bits.
+    """
+    rows = []
+    for row in theta:
+        source = row[-1]
+        for coefficient, axis in zip(row, axes, strict=False):
+            source = source + coefficient * axis
+        rows.append(jnp.broadcast_to(source, size))
+    return jnp.stack(rows, axis=-1)
+
+
+def basis_grid(theta: ArrayLike, basis: ArrayLike) -> jax.Array:
+    """The paper's general form of a sampling grid, ``T_theta(G) = M_theta B``.
+
+    Any transformation that is linear in its parameters: each coordinate of the source
+    is a sum of given functions of the output's pixels. The functions x, y and 1 make
+    the affine transformations.
+
+    Args:
+      theta: ``(*batch, d, K)``, d = 2 or 3: the coefficients of (x, y) or (x, y, z).
+      basis: ``(*size, K)``: the K functions at each output pixel, in units in which
+        the sums come out normalized.
+
+    Returns:
+      ``(*batch, *size, d)``, normalized; float32 or better.
+
+    Raises:
+      TypeError, ValueError: shapes that do not fit each other.
+
+    >>> from stn_jax import identity_grid
+    >>> ones = jnp.ones((4, 5, 1))
+    >>> basis = jnp.concatenate([identity_grid((4, 5)), ones], axis=-1)
+    >>> basis_grid(jnp.eye(2, 3), basis).shape  # the identity, affine
+    (4, 5, 2)
+    """
+    theta, basis = as_coordinates(theta, "theta"), as_coordinates(basis, "basis")
+    ndim = theta.shape[-2] if theta.ndim >= 2 else 0
+    if ndim not in (2, 3):
+        raise ValueError(f"theta must be (*batch, 2 or 3, K); got shape {theta.shape}")
+    if basis.ndim != ndim + 1 or basis.shape[-1] != theta.shape[-1]:
+        raise ValueError(
+            f"basis must be (*size, {theta.shape[-1]}), with {ndim} axes of size, for "
+            f"theta of shape {theta.shape}; got shape {basis.shape}"
+        )
+    dtype = promote(theta.dtype, basis.dtype)
+    pixels = basis.reshape(-1, basis.shape[-1]).astype(dtype)
+    grid = jnp.einsum(
+        "...dk,pk->...pd", theta.astype(dtype), pixels, precision="highest"
+    )
+    return grid.reshape(*theta.shape[:-2], *basis.shape[:-1], ndim)
+
+
+def _way_out(shape: tuple[int, ...], due: tuple[int, int]) -> str:
+    if shape[-1:] == (due[0] * due[1],):
+        return f"; flat parameters become matrices by .reshape(*batch, *{due})"
+    return ""
