@@ -1,0 +1,145 @@
+"""Sources of images and labels: the embedded digits, MNIST, files of one's own."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from .idx import WAYS_OUT, DataError, read_mnist
+
+DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
+
+
+class Dataset(NamedTuple):
+    """Images ``(N, H, W, C)``, bytes or floats in [0, 1], with labels ``(N,)``."""
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+
+
+def load(dataset: str, data_dir: Path | None = None) -> Dataset:
+    """The data of ``--dataset`` and ``--data-dir``.
+
+    Args:
+      dataset: "digits", "mnist", or the path of an .npz file.
+      data_dir: the folder with MNIST's four files; they are downloaded when None.
+
+    Raises:
+      DataError: what is missing or wrong, where, and the ways out.
+    """
+    if data_dir is not None and dataset != "mnist":
+        raise DataError(f"--data-dir goes with --dataset mnist, not with {dataset!r}.")
+    if dataset == "digits":
+        return load_digits()
+    if dataset == "mnist":
+        return load_mnist(data_dir)
+    if dataset.endswith(".npz"):
+        return load_npz(Path(dataset))
+    raise DataError(
+        f"--dataset must be digits, mnist or the path of an .npz file; got {dataset!r}."
+    )
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's scanned digits, enlarged as MNIST's are: 20x20 within 28x28."""
+    from sklearn import datasets
+
+    pixels, classes = datasets.load_digits(return_X_y=True)
+    images = np.asarray(pixels, np.float32).reshape(-1, 8, 8) / 16
+    images = np.asarray(jax.image.resize(images, (len(images), 20, 20), "cubic"))
+    images = np.pad(images, ((0, 0), (4, 4), (4, 4)))[..., None]
+    images = np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    labels = np.asarray(classes, np.int32)
+    train, test = slice(None, DIGITS_TRAIN), slice(DIGITS_TRAIN, None)
+    return Dataset(
+        "digits", images[train], labels[train], images[test], labels[test], 10
+    )
+
+
+def load_mnist(data_dir: Path | None = None) -> Dataset:
+    """MNIST, from the files in a folder or by download."""
+    if data_dir is not None:
+        arrays = iter(read_mnist(data_dir).values())
+        splits = {"train": (next(arrays), next(arrays)), "test": (*arrays,)}
+    else:
+        from .mnist import download  # imports tensorflow_datasets
+
+        splits = download()
+    (train_images, train_labels), (test_images, test_labels) = splits.values()
+    return Dataset(
+        "mnist",
+        train_images[..., None],
+        train_labels.astype(np.int32),
+        test_images[..., None],
+        test_labels.astype(np.int32),
+        10,
+    )
+
+
+def load_npz(path: Path) -> Dataset:
+    """A file with the Keras names x_train, y_train, x_test and y_test."""
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            missing = [name for name in names if name not in archive]
+            if missing:
+                raise DataError(
+                    f"{path} lacks {', '.join(missing)}; it holds "
+                    f"{', '.join(archive.files) or 'nothing'}. {WAYS_OUT}"
+                )
+            x_train, y_train, x_test, y_test = (archive[name] for name in names)
+    except FileNotFoundError:
+        raise DataError(f"--dataset {path}: no such file. {WAYS_OUT}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is truncated or corrupted, or no .npz file ({error}). {WAYS_OUT}"
+        ) from error
+    train = _images(x_train, f"{path}: x_train"), _labels(y_train, f"{path}: y_train")
+    test = _images(x_test, f"{path}: x_test"), _labels(y_test, f"{path}: y_test")
+    for split, (images, labels) in (("train", train), ("test", test)):
+        if len(images) != len(labels):
+            raise DataError(
+                f"{path}: x_{split} holds {len(images)} images, y_{split} "
+                f"{len(labels)} labels."
+            )
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise DataError(
+            f"{path}: x_train's images are {train[0].shape[1:]}, x_test's "
+            f"{test[0].shape[1:]}; they must be alike."
+        )
+    num_classes = 1 + int(max(train[1].max(), test[1].max()))
+    return Dataset(path.stem, *train, *test, num_classes)
+
+
+def _images(x: np.ndarray, name: str) -> np.ndarray:
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or 0 in x.shape:
+        raise DataError(f"{name} must be (N, H, W) or (N, H, W, C); got {x.shape}.")
+    if x.dtype == np.uint8:
+        return x
+    in_unit = x.dtype.kind == "f" and np.all((x >= 0) & (x <= 1))
+    if not in_unit:
+        raise DataError(
+            f"{name} must be bytes (uint8) or floats in [0, 1]; got {x.dtype} from "
+            f"{x.min()} to {x.max()}. The transformer reads zeros outside the image: "
+            "on images that are normalized otherwise they make a bright frame."
+        )
+    return x.astype(np.float32)
+
+
+def _labels(y: np.ndarray, name: str) -> np.ndarray:
+    y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1 or y.dtype.kind not in "iu" or y.min(initial=0) < 0:
+        raise DataError(
+            f"{name} must be classes (N,), integers from 0; got {y.dtype} {y.shape}."
+        )
+    return y.astype(np.int32)
