@@ -1,0 +1,52 @@
+"""What all tests share: where MNIST lies, double precision, strict promotion."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+collect_ignore = ["fixtures"]  # what makes them needs PyTorch
+
+
+@pytest.fixture
+def x64():
+    """Float64 for the length of a test."""
+    if hasattr(jax, "enable_x64"):
+        context = jax.enable_x64(True)
+    else:  # before jax 0.8
+        from jax.experimental import enable_x64
+
+        context = enable_x64(True)
+    with context:
+        yield
+
+
+@pytest.fixture
+def strict():
+    """JAX as its strictest users set it: no promotion of dtypes or ranks."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(2015)
+
+
+@pytest.fixture(scope="session")
+def torch_fixtures():
+    """What PyTorch computes; see fixtures/make_torch_fixtures.py."""
+    return np.load(ROOT / "tests" / "fixtures" / "torch.npz")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """The folder with the real MNIST, named by MNIST_DIR."""
+    folder = os.environ.get("MNIST_DIR")
+    if not folder:
+        pytest.skip("MNIST_DIR does not name a folder with MNIST's four files")
+    return Path(folder)

@@ -1,0 +1,95 @@
+"""What is written for people is executed: README, notebook, commands."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import jupytext
+import nbclient
+import nbformat
+import pytest
+from conftest import ROOT
+
+from train import compare
+from train.configs import CONFIGS
+
+README = (ROOT / "README.md").read_text()
+NOTEBOOK = ROOT / "colab" / "spatial_transformer.ipynb"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[0])
+def test_the_readmes_code_runs(code):
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_first_snippet_is_short():
+    assert len(blocks("python")[0].splitlines()) <= 15
+
+
+def test_the_readmes_commands_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    commands = "\n".join(blocks("bash"))
+    assert set(re.findall(r"^make ([a-z]+)", commands, re.M)) <= targets
+    names = re.findall(r"-m train run ([\w-]+)", README)
+    assert names
+    assert set(names) <= set(CONFIGS)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert set(re.findall(r"\.\[(\w+)\]", README)) <= set(extras)
+
+
+def test_the_readmes_results_are_the_committed_ones():
+    files = sorted((ROOT / "docs" / "results").glob("*.json"))
+    assert files
+    for line in compare.table(files).splitlines():
+        assert line in README, f"README's results lack the line\n{line}"
+    devices = {json.loads(file.read_text())["device"] for file in files}
+    assert all(device in README for device in devices)
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README):
+        path = "".join(target)
+        if not path.startswith("http"):
+            assert (ROOT / path).exists(), path
+
+
+def test_the_notebook_and_its_text_are_one():
+    text = jupytext.read(NOTEBOOK.with_suffix(".py"))
+    notebook = jupytext.read(NOTEBOOK)
+    cells = [[(c.cell_type, c.source) for c in book.cells] for book in (text, notebook)]
+    assert cells[0] == cells[1]
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_the_notebook_leaves_colabs_jax_alone():
+    source = NOTEBOOK.with_suffix(".py").read_text()
+    assert "--constraint" in source
+    assert not re.search(r"pip install.*(-U|--upgrade)", source)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(monkeypatch):
+    monkeypatch.setenv("STN_JAX_FAST", "1")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": ROOT}},
+    )
+    client.execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 3

@@ -1,0 +1,348 @@
+"""The training program: steps, runs, the command line."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from train import experiment
+from train.__main__ import main
+from train.configs import CONFIGS, Config
+from train.data import Dataset, load
+from train.evaluate import distorted_test_images, predict
+from train.loop import batches, fit, initial_model, train_step
+from train.models import build, count_parameters
+
+MODELS = ("cnn", "st_cnn-affine", "st_cnn-tps")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def few(data, count):
+    return Dataset(data.name, *(x[:count] for x in data[1:5]), data.num_classes)
+
+
+def config(**changes):
+    base = Config(models=("cnn",), distortion="r", steps=4, batch_size=16)
+    return dataclasses.replace(base, parameters=100_000, **changes)
+
+
+def without_timings(rows):
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("network", ["lean", "paper"])
+@pytest.mark.parametrize("canvas", [28, 42])
+def test_models_use_their_budget(name, network, canvas):
+    budget = 200_000 if network == "lean" else 400_000
+    model = nnx.eval_shape(
+        lambda: build(
+            name,
+            network,
+            canvas=(canvas, canvas, 1),
+            size=(28, 28),
+            num_classes=10,
+            parameters=budget,
+            seed=0,
+        )
+    )
+    assert 0.95 * budget < count_parameters(model) <= budget
+
+
+def test_the_papers_network_has_its_layers():
+    model = build(
+        "st_cnn-tps",
+        "paper",
+        canvas=(42, 42, 1),
+        size=(28, 28),
+        num_classes=10,
+        parameters=400_000,
+        seed=0,
+    )
+    localization = model.transformer.localization.layers.layers
+    kernels = [x.kernel[...].shape for x in localization if hasattr(x, "kernel")]
+    assert kernels == [(5, 5, 1, 20), (5, 5, 20, 20), (320, 20)]
+    assert model.transformer.regression.kernel[...].shape == (20, 32)
+    width = model.classifier.conv1.kernel[...].shape[-1]
+    assert model.classifier.conv1.kernel[...].shape == (9, 9, 1, width)
+    assert model.classifier.conv2.kernel[...].shape == (7, 7, width, width)
+    assert model(jnp.ones((2, 42, 42, 1))).shape == (2, 10)
+
+
+def test_a_budget_too_small_is_an_error():
+    with pytest.raises(ValueError, match="--parameters 100 is too few: this model has"):
+        build(
+            "cnn",
+            "lean",
+            canvas=(28, 28, 1),
+            size=(28, 28),
+            num_classes=10,
+            parameters=100,
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_step_improves_every_parameter(digits, name):
+    graphdef, params = nnx.split(initial_model(config(), name, digits))
+    optimizer = optax.sgd(0.05)
+    images, labels = jnp.asarray(digits.train_images[:64]), digits.train_labels[:64]
+    key = jax.random.key(0)
+    arguments = (key, images, labels)
+    new, state, (loss, wrong) = train_step(
+        graphdef, optimizer, "r", params, optimizer.init(params), *arguments
+    )
+    _, _, (later, _) = train_step(graphdef, optimizer, "r", new, state, *arguments)
+    assert 2.2 < loss < 2.5  # log 10: it knows nothing yet
+    assert 70 < wrong <= 100
+    assert later < loss
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), params, new)
+    flat, _ = jax.tree_util.tree_flatten_with_path(moved)
+    for path, has_moved in flat:
+        # at zero weights nothing below the regression layer has a gradient yet
+        assert has_moved or "localization" in jax.tree_util.keystr(path)
+
+
+def test_the_localization_network_has_a_learning_rate_of_its_own(digits):
+    data = few(digits, 64)
+
+    def weights(model):
+        return nnx.state(model.transformer), nnx.state(model.classifier)
+
+    def trained(**rates):
+        return weights(fit(config(**rates), "st_cnn-affine", data).model)
+
+    def equal(a, b):
+        return all(jax.tree.leaves(jax.tree.map(lambda x, y: (x == y).all(), a, b)))
+
+    start = weights(initial_model(config(), "st_cnn-affine", data))
+    transformer, classifier = trained(localization_learning_rate=0.0)
+    assert equal(transformer, start[0])
+    assert not equal(classifier, start[1])
+    transformer, classifier = trained(learning_rate=0.0)
+    assert not equal(transformer, start[0])
+    assert equal(classifier, start[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_one_batch_can_be_learnt_by_heart(digits, name):
+    data = few(digits, 32)
+    setup = config(steps=150, batch_size=32, distortion="none", learning_rate=3e-3)
+    run = fit(setup, name, data)
+    assert run.rows[-1]["loss"] < 0.05
+    assert run.rows[-1]["error"] == 0
+
+
+@pytest.mark.parametrize("name", ["cnn", "st_cnn-tps"])
+def test_two_runs_with_one_seed_are_the_same_run(digits, name):
+    data = few(digits, 200)
+    setup = config(steps=12, eval_every=4, distortion="rts")
+    rows = [without_timings(fit(setup, name, data).rows) for _ in range(2)]
+    assert rows[0] == rows[1]
+    other = fit(dataclasses.replace(setup, seed=1), name, data)
+    assert without_timings(other.rows) != rows[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, (_, c) in CONFIGS.items() if "-" in n])
+@pytest.mark.parametrize("network", ["lean", "paper"])
+def test_every_configuration_learns(digits, name, network):
+    setup = dataclasses.replace(
+        CONFIGS[name][1],
+        network=network,
+        parameters=100_000,
+        steps=60,
+        batch_size=64,
+        eval_every=60,
+    )
+    run = fit(setup, setup.models[0], digits)
+    first, last = (
+        np.mean([r["loss"] for r in part]) for part in (run.rows[:5], run.rows[-5:])
+    )
+    assert last < first - 0.02
+    assert run.parameters <= 100_000
+
+
+def test_the_whole_test_set_is_evaluated(digits):
+    """33 images in batches of 8: the last is not full, and none is dropped."""
+    model = initial_model(config(), "cnn", digits)
+    images = distorted_test_images(few(digits, 33), "r")
+    predictions = predict(*nnx.split(model), images, batch_size=8)
+    expected = [int(model(image[None]).argmax()) for image in images]
+    assert predictions.tolist() == expected
+
+
+def test_the_test_set_is_the_same_under_every_seed(digits):
+    data = few(digits, 20)
+    np.testing.assert_array_equal(
+        distorted_test_images(data, "rts"), distorted_test_images(data, "rts")
+    )
+    stale = fit(config(learning_rate=0.0, seed=5, eval_every=2), "cnn", data)
+    errors = [row["test_error"] for row in stale.rows if "test_error" in row]
+    assert len(errors) == 2
+    assert errors[0] == errors[1]
+    wrong = (stale.predictions != data.test_labels).mean()
+    assert stale.test_error == pytest.approx(100 * wrong)
+
+
+def test_batches_go_through_all_images_epoch_by_epoch():
+    setup = config(steps=10, batch_size=6)
+    indices = np.concatenate(list(batches(20, setup)))
+    assert indices.shape == (60,)
+    for epoch in range(3):
+        assert set(indices[20 * epoch : 20 * (epoch + 1)]) == set(range(20))
+    assert indices[:20].tolist() != indices[20:40].tolist()
+
+
+# the command line
+
+
+def npz(path, rng, size=(20, 24), channels=3, classes=4):
+    names = {"train": 40, "test": 21}
+    arrays = {}
+    for split, count in names.items():
+        labels = np.arange(count) % classes
+        images = 0.1 * rng.uniform(size=(count, *size, channels))
+        for image, label in zip(images, labels, strict=True):
+            image[4 + 3 * label : 7 + 3 * label, 5:15] += 0.9
+        arrays |= {f"x_{split}": images, f"y_{split}": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+OPTIONS = ["--steps", "6", "--batch-size", "16", "--eval-every", "3"]
+
+
+def test_a_run_from_the_command_line(tmp_path, rng, capsys):
+    """On color images of another size, already distorted."""
+    out = tmp_path / "out"
+    data = npz(tmp_path / "mine.npz", rng)
+    arguments = ["run", "r", "--dataset", str(data), "--distortion", "none", *OPTIONS]
+    arguments += ["--out", str(out)]
+    assert main(arguments) == 0
+    files = {path.name for path in out.iterdir()}
+    assert files == {"metrics.jsonl", "results.json", "figure.png", "curves.png"}
+    rows = [
+        json.loads(line)
+        for line in (out / "metrics.jsonl").read_text().split("\n")[:-1]
+    ]
+    assert {row["model"] for row in rows} == set(MODELS)
+    results = json.loads((out / "results.json").read_text())
+    assert results["config"]["steps"] == 6
+    assert results["data"] == {"name": "mine", "training_images": 40, "test_images": 21}
+    assert results["versions"]["jax"] == jax.__version__
+    for model, name in zip(results["models"], MODELS, strict=True):
+        own = [row for row in rows if row["model"] == name]
+        assert model["test_error"] == own[-1]["test_error"]
+        assert [row["step"] for row in own if "test_error" in row] == [3, 6]
+        assert model["parameters"] <= 200_000
+    printed = capsys.readouterr().out
+    for text in ("ST-CNN affine", "parameters", "seconds", "figure.png", "curves.png"):
+        assert text in printed
+    # a second time: nothing is lost without a word
+    before = (out / "results.json").read_bytes()
+    assert main(arguments) == 1
+    assert "holds the results of an earlier run" in capsys.readouterr().err
+    assert (out / "results.json").read_bytes() == before
+    assert main([*arguments, "--overwrite", "--models", "cnn"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [model["model"] for model in results["models"]] == ["cnn"]
+
+
+def test_results_go_under_runs_by_default(tmp_path, rng, monkeypatch):
+    data = npz(tmp_path / "mine.npz", rng, channels=2)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "rts-cnn", "--dataset", str(data), *OPTIONS]) == 0
+    assert (tmp_path / "runs" / "rts-cnn" / "figure.png").exists()
+
+
+def test_the_list_names_every_configuration(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [([], 2), (["--help"], 0), (["bake"], 2), (["list", "r"], 2), (["compare"], 2)],
+)
+def test_usage(arguments, status, capsys):
+    assert main(arguments) == status
+    assert "usage: python -m train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["r-resnet"], "r-st_cnn-affine"),
+        (["r-cnn", "--steps", "0"], "steps must be at least 1"),
+        (["r-cnn", "--steps", "many"], "many"),
+        (["r-cnn", "--models", "vit"], "vit"),
+        (["r-cnn", "--seed", "-1"], "seed must be from 0"),
+        (["r-cnn", "--learning-rate", "nan"], "learning_rate must be 0 or more"),
+        (["r-cnn", "--distortion", "x"], "rts"),
+    ],
+)
+def test_options_that_cannot_be(arguments, message, capsys):
+    with pytest.raises(SystemExit) as info:
+        main(["run", *arguments])
+    assert info.value.code == 2
+    printed = capsys.readouterr()
+    assert message in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "none.npz"], "none.npz: no such file"),
+        (["--dataset", "mnist", "--data-dir", "nowhere"], "nowhere is not a folder"),
+        (["--dataset", "digits", "--parameters", "9"], "--parameters 9 is too few"),
+    ],
+)
+def test_errors_have_no_traceback(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "r-cnn", *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_out_must_be_a_folder(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert main(["run", "r-cnn", "--dataset", "digits", "--out", str(file)]) == 1
+    assert "is a file, not a folder" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+def test_compare_averages_over_seeds(tmp_path, capsys):
+    for seed, error in enumerate([1.0, 2.0, 3.0]):
+        setup = dataclasses.asdict(config(seed=seed))
+        results = {
+            "config": setup | {"out": None},
+            "data": {"name": "mnist"},
+            "models": [
+                {"model": "cnn", "parameters": 7, "test_error": error, "seconds": 10.0}
+            ],
+        }
+        (tmp_path / f"{seed}").mkdir()
+        (tmp_path / f"{seed}" / experiment.RESULTS).write_text(json.dumps(results))
+    assert main(["compare", *(str(tmp_path / str(seed)) for seed in range(3))]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == "| R | mnist | CNN | 7 | 4 | 3 | 2.00 ± 1.00 | 10 |"
+    assert main(["compare", str(tmp_path)]) == 1
+    assert "no such file; has the run ended?" in capsys.readouterr().err
