@@ -51,25 +51,25 @@ def affine_grid(
             f"shape {theta.shape}{_way_out(theta.shape, due)}"
         )
     axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
-    one = partial(_affine_grid, axes=axes, size=size)
+    one = partial(affine_source, coordinates=axes, shape=size)
     return lift(one, _SIGNATURES[len(size)], theta=theta)
 
 
 _SIGNATURES = {2: "(n,m)->(h,w,n)", 3: "(n,m)->(d,h,w,n)"}
 
 
-def _affine_grid(
-    theta: jax.Array, *, axes: list[jax.Array], size: tuple[int, ...]
+def affine_source(
+    theta: jax.Array, coordinates: list[jax.Array], shape: tuple[int, ...]
 ) -> jax.Array:
-    """One grid, by multiplying and adding: a default matrix product on a GPU or TPU
-    would round the coordinates to a few bits.
+    """Where one matrix takes points, (*shape, n), by multiplying and adding: a default
+    matrix product on a GPU or TPU would round the coordinates to a few bits.
     """
     rows = []
     for row in theta:
         source = row[-1]
-        for coefficient, axis in zip(row, axes, strict=False):
-            source = source + coefficient * axis
-        rows.append(jnp.broadcast_to(source, size))
+        for coefficient, x in zip(row, coordinates, strict=False):
+            source = source + coefficient * x
+        rows.append(jnp.broadcast_to(source, shape))
     return jnp.stack(rows, axis=-1)
 
 

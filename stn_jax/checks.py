@@ -4,6 +4,7 @@ an error that says what arrived and what was due.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -47,6 +48,42 @@ def promote(a: DTypeLike, b: DTypeLike) -> jnp.dtype:
     """The dtype that holds both, also for those who forbid implicit promotion."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(a, b)
+
+
+def as_points(
+    values: ArrayLike, name: str, ndims: tuple[int, ...] = (2, 3), least: int = 0
+) -> jax.Array:
+    """``values`` as ``(*batch, N, n)`` points, at ``least`` so many."""
+    points = as_coordinates(values, name)
+    ndim = points.shape[-1] if points.ndim >= 2 else 0
+    if ndim not in ndims or points.shape[-2] < least:
+        due = " or ".join(map(str, ndims))
+        some = f", with at least {least} points" if least else ""
+        raise ValueError(
+            f"{name} must be (*batch, N, {due}){some}; got shape {points.shape}"
+        )
+    return points
+
+
+def as_params(params: ArrayLike, transform: Any) -> jax.Array:
+    """``params`` as the flat parameters ``(*batch, P)`` of a family."""
+    params, due = as_coordinates(params, "params"), transform.num_params
+    if params.shape[-1:] != (due,):
+        raise ValueError(
+            f"params must be (*batch, {due}) for {transform}; got shape {params.shape}"
+        )
+    return params
+
+
+def as_positive(value: Any, name: str) -> float:
+    """``value`` as a positive, finite float."""
+    try:
+        number = float(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a positive number; got {value!r}") from error
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a positive number; got {value!r}")
+    return number
 
 
 def as_image(

@@ -181,6 +181,18 @@ def axis_to_pixels(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
     return _keep_infinite(x, x * half + center, half)
 
 
+def at_finite(
+    function: Callable[[jax.Array], jax.Array], points: jax.Array
+) -> jax.Array:
+    """A function of points ``(..., n)`` that leaves infinite ones infinite, without a
+    gradient: the inner where keeps 0 * inf out of it.
+    """
+    is_infinite = jnp.isinf(points).any(-1, keepdims=True)
+    is_infinite &= ~jnp.isnan(points).any(-1, keepdims=True)
+    out = function(jnp.where(is_infinite, 0, points))
+    return jnp.where(is_infinite, jnp.inf, out)
+
+
 def axis_displacement(d: jax.Array, n: int, align_corners: bool) -> jax.Array:
     """Displacements in pixels on an axis of ``n`` pixels, normalized."""
     _, half = _center_and_half(n, align_corners)

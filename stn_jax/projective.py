@@ -53,21 +53,23 @@ def projective_grid(
             f"{theta.shape}"
         )
     axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
-    one = partial(_projective_grid, axes=axes, size=size)
+    one = partial(projective_source, coordinates=axes, shape=size)
     return lift(one, _SIGNATURES[len(size)], theta=theta)
 
 
 _SIGNATURES = {2: "(k,k)->(h,w,n)", 3: "(k,k)->(d,h,w,n)"}
 
 
-def _projective_grid(
-    theta: jax.Array, *, axes: list[jax.Array], size: tuple[int, ...]
+def projective_source(
+    theta: jax.Array, coordinates: list[jax.Array], shape: tuple[int, ...]
 ) -> jax.Array:
-    """One grid, by multiplying and adding, which no backend rounds to a few bits."""
+    """Where one matrix takes points, (*shape, n), by multiplying and adding, which no
+    backend rounds to a few bits.
+    """
 
     def terms(row: jax.Array) -> list[jax.Array]:
-        products = [row[i] * axis for i, axis in enumerate(axes)]
-        return [jnp.broadcast_to(term, size) for term in (*products, row[-1])]
+        products = [row[i] * x for i, x in enumerate(coordinates)]
+        return [jnp.broadcast_to(term, shape) for term in (*products, row[-1])]
 
     *numerators, w_terms = (terms(row) for row in theta)
     w = reduce(add, w_terms)

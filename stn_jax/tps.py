@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import as_coordinates, as_size
-from .coordinates import axis_of_centers
+from .checks import as_points, as_size
+from .coordinates import at_finite, axis_of_centers
 from .lifting import lift
 
 
@@ -23,15 +22,16 @@ def control_lattice(
     """The regular lattice of control points: a thin plate spline's identity.
 
     Args:
-      shape: ``(rows, columns)``, static.
+      shape: ``(rows, columns)``, or ``(layers, rows, columns)``, static.
       dtype: of the result; JAX's default float when None.
 
     Returns:
-      ``(K, 2)`` with ``K = rows * columns``, last axis ``(x, y)``, row-major (x moves
-      fastest), spanning [-1, 1] inclusive, normalized. A single row or column is at 0.
+      ``(K, 2)`` with ``K = rows * columns``, last axis ``(x, y)``, or ``(K, 3)``, last
+      axis ``(x, y, z)``, row-major (x moves fastest), spanning [-1, 1] inclusive,
+      normalized. A single row or column is at 0.
 
     Raises:
-      TypeError, ValueError: ``shape`` is not two positive integers.
+      TypeError, ValueError: ``shape`` is not two or three positive integers.
 
     >>> control_lattice((2, 2))
     Array([[-1., -1.],
@@ -39,14 +39,16 @@ def control_lattice(
            [-1.,  1.],
            [ 1.,  1.]], dtype=float32)
     """
-    shape = as_size(shape, "shape must be (rows, columns), positive integers", (2,))
+    due = "shape must be (rows, columns) or (layers, rows, columns), positive integers"
+    shape = as_size(shape, due)
     return jnp.asarray(lattice_points(shape), float if dtype is None else dtype)
 
 
 def lattice_points(shape: tuple[int, ...], *, align_corners: bool = True) -> np.ndarray:
-    """The regular points of ``(rows, columns)``, row-major, (x, y), in float64."""
-    y, x = (axis_of_centers(n, align_corners) for n in shape)
-    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    """The regular points of a size, row-major, (x, y) or (x, y, z), in float64."""
+    lines = [axis_of_centers(n, align_corners) for n in shape]
+    axes = np.meshgrid(*lines, indexing="ij")
+    return np.stack(axes[::-1], axis=-1).reshape(-1, len(shape))
 
 
 def tps_grid(
@@ -61,29 +63,33 @@ def tps_grid(
 
     The spline ``f(p) = a_0 + A p + sum_k w_k U(|p - t_k|)``, ``U(r) = r**2 log r``,
     which takes each target point ``t_k`` of the output to its control point in the
-    input and bends least in between (Bookstein, 1989). It is linear in the control
-    points: for target points known when tracing, the system is solved once, in float64,
-    and the program only multiplies by the solution.
+    input and, in two dimensions, bends least in between (Bookstein, 1989); in three the
+    kernel is the same, as in SciPy. The spline is linear in the control points: for
+    target points known when tracing, the system is solved once, in float64, and the
+    program only multiplies by the solution.
 
     Args:
-      control_points: ``(*batch, K, 2)``, last axis ``(x, y)``, normalized: where in the
-        input the target points are read. The identity is the target points themselves.
-      size: of the output, ``(height, width)``, static.
-      target_points: ``(*batch, K, 2)``, normalized: where in the output they are; by
-        default ``control_lattice((n, n))`` with ``n * n == K``.
+      control_points: ``(*batch, K, 2)``, last axis ``(x, y)``, or ``(*batch, K, 3)``,
+        last axis ``(x, y, z)``, normalized: where in the input the target points are
+        read. The identity is the target points themselves.
+      size: of the output, ``(height, width)`` or ``(depth, height, width)``, static.
+      target_points: ``(*batch, K, 2)`` or ``(*batch, K, 3)``, normalized: where in the
+        output they are; by default ``control_lattice((n, n))`` with ``n * n == K``, or
+        ``control_lattice((n, n, n))`` with ``n**3 == K``.
       regularization: the ridge on the kernel's diagonal (SciPy's ``smoothing``): 0
         interpolates the control points, more of it tends to their best affine map.
       align_corners: what -1 and 1 are: the centers of the outermost pixels (True) or
         the edges of the image (False). It moves the pixels, not the points.
 
     Returns:
-      ``(*batch, height, width, 2)``, last axis ``(x, y)``, normalized; float32 or
-      better.
+      ``(*batch, height, width, 2)``, last axis ``(x, y)``, or ``(*batch, depth, height,
+      width, 3)``, last axis ``(x, y, z)``, normalized; float32 or better.
 
     Raises:
-      TypeError, ValueError: shapes that do not fit, a ``size`` that is not two positive
-        integers, no ``target_points`` where K is not a square, or target points that
-        are collinear or repeat (when traced, these give NaN or meaningless numbers).
+      TypeError, ValueError: shapes that do not fit, a ``size`` that is not two or three
+        positive integers, no ``target_points`` where K is not a square (a cube), or
+        target points that all lie on a line (a plane) or repeat (when traced, these
+        give NaN or meaningless numbers).
 
     >>> from stn_jax import identity_grid
     >>> lattice = control_lattice((4, 4))
@@ -91,8 +97,9 @@ def tps_grid(
     >>> bool(jnp.allclose(grid, identity_grid((28, 28)) * 0.5, atol=1e-5))
     True
     """
-    control_points = _as_points(control_points, "control_points")
-    size = as_size(size, "size must be (height, width), positive integers", (2,))
+    size = as_size(size)
+    ndim = len(size)
+    control_points = as_points(control_points, "control_points", (ndim,), ndim + 1)
     targets = _as_targets(target_points, control_points)
     known = not any(isinstance(x, Tracer) for x in (targets, regularization))
     if not isinstance(regularization, Tracer) and not np.asarray(regularization) >= 0:
@@ -107,7 +114,26 @@ def tps_grid(
             target_points=basis,
             control_points=control_points,
         )
-    return grid.reshape(*grid.shape[:-2], *size, 2)
+    return grid.reshape(*grid.shape[:-2], *size, ndim)
+
+
+def tps_points(
+    control_points: jax.Array,
+    points: jax.Array,
+    target_points: np.ndarray,
+    regularization: float,
+) -> jax.Array:
+    """Where the spline of known target points reads points ``(*batch, P, n)``."""
+    coefficients = _coefficients(np, target_points, regularization)
+    coefficients = jnp.asarray(coefficients, control_points.dtype)
+    targets = jnp.asarray(target_points, control_points.dtype)
+
+    def one(control_points: jax.Array, points: jax.Array) -> jax.Array:
+        spline = coefficients @ control_points
+        return at_finite(lambda points: _terms(jnp, points, targets) @ spline, points)
+
+    with jax.default_matmul_precision("highest"):
+        return lift(one, "(k,n),(p,n)->(p,n)", params=control_points, points=points)
 
 
 def _basis(
@@ -123,7 +149,7 @@ def _basis(
 
 
 def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
-    """The coefficients of all terms for each control point, (*batch, K + 3, K).
+    """The coefficients of all terms for each control point, (*batch, K + n + 1, K).
 
     They solve [[U + ridge, P], [P.T, 0]] [w, a] = [control points, 0], where P holds
     the affine terms of the target points.
@@ -131,24 +157,27 @@ def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
     k = targets.shape[-2]
     above = _terms(xp, targets, targets)
     below = xp.swapaxes(above[..., k:], -1, -2)
-    below = xp.concatenate([below, xp.zeros((*below.shape[:-1], 3), below.dtype)], -1)
+    corner = xp.zeros((*below.shape[:-1], below.shape[-2]), below.dtype)
+    below = xp.concatenate([below, corner], -1)
     ridge = xp.asarray(regularization, above.dtype)
-    above = above + ridge * xp.eye(k, k + 3, dtype=above.dtype)
+    above = above + ridge * xp.eye(*above.shape[-2:], dtype=above.dtype)
     system = xp.concatenate([above, below], axis=-2)
     if xp is np and system.size and np.any(np.linalg.cond(system) > 1e12):
         raise ValueError(
-            "target_points must not repeat or all lie on a line: no spline is "
-            f"determined by\n{targets}"
+            "target_points must not repeat or all lie on a line (in three dimensions: "
+            f"on a plane): no spline is determined by\n{targets}"
         )
-    unit = xp.broadcast_to(xp.eye(k + 3, k, dtype=system.dtype), system[..., :k].shape)
-    return xp.linalg.solve(system, unit)
+    unit = xp.eye(*system[..., :k].shape[-2:], dtype=system.dtype)
+    return xp.linalg.solve(system, xp.broadcast_to(unit, system[..., :k].shape))
 
 
 def _terms(xp: Any, points: Any, targets: Any) -> Any:
-    """The spline's terms U(|p - t_k|), 1, x, y at each point: (*batch, P, K + 3)."""
+    """The spline's terms U(|p - t_k|), 1, x, y(, z) at each point: (*batch, P, K + n
+    + 1).
+    """
     difference = points[..., :, None, :] - targets[..., None, :, :]
     radial = _thin_plate(xp, (difference**2).sum(-1))
-    points = xp.broadcast_to(points, (*radial.shape[:-1], 2))
+    points = xp.broadcast_to(points, (*radial.shape[:-1], points.shape[-1]))
     return xp.concatenate([radial, xp.ones_like(points[..., :1]), points], axis=-1)
 
 
@@ -163,16 +192,16 @@ def _thin_plate(xp: Any, squared: Any) -> Any:
 
 def _as_targets(target_points: Any, control_points: jax.Array) -> Any:
     """The target points: traced ones as they are, known ones in NumPy's float64."""
-    k = control_points.shape[-2]
+    k, ndim = control_points.shape[-2:]
     if target_points is None:
-        side = math.isqrt(k)
-        if side**2 != k:
+        side = round(k ** (1 / ndim))
+        if side**ndim != k:
+            lattice = {2: "n * n control points, a square", 3: "n**3, a cubic"}[ndim]
             raise ValueError(
-                "without target_points there must be n * n control points, a square "
-                f"lattice; got {k}"
+                f"without target_points there must be {lattice} lattice; got {k}"
             )
-        return lattice_points((side, side))
-    checked = _as_points(target_points, "target_points")
+        return lattice_points((side,) * ndim)
+    checked = as_points(target_points, "target_points", (ndim,))
     if checked.shape[-2] != k:
         raise ValueError(
             f"target_points must be as many as control_points, {k}; got shape "
@@ -181,13 +210,3 @@ def _as_targets(target_points: Any, control_points: jax.Array) -> Any:
     if isinstance(target_points, Tracer):
         return checked
     return np.asarray(target_points, np.float64)
-
-
-def _as_points(points: ArrayLike, name: str) -> jax.Array:
-    points = as_coordinates(points, name)
-    if points.ndim < 2 or points.shape[-1] != 2 or points.shape[-2] < 3:
-        raise ValueError(
-            f"{name} must be (*batch, K, 2), with at least 3 points; got shape "
-            f"{points.shape}"
-        )
-    return points

@@ -1,25 +1,40 @@
 """Families of transformations: flat parameters, as a network gives them, to grids.
 
-A family is a small frozen dataclass with three members:
+A family is a small frozen dataclass. Any class with these three members is one, and
+works in the modules and in :func:`~stn_jax.warp`:
 
 - ``num_params``: P, how many numbers describe one transformation;
 - ``identity``: the parameters ``(P,)`` that change nothing, where a layer starts;
 - ``grid(params, size, *, align_corners=False)``: the sampling grids of ``(*batch, P)``.
+
+The families here have one more, ``apply(params, points)``, for key points and boxes,
+and those that are groups of matrices, :class:`Translation`, :class:`Attention`,
+:class:`Rigid`, :class:`Similarity`, :class:`Affine` and :class:`Projective`, four:
+``matrix(params)`` and ``params(matrix)``, ``inverse(params)`` and ``compose(a, b)``.
+
+All map output to input, in normalized coordinates.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .affine import affine_grid
-from .checks import as_coordinates, as_size
-from .tps import control_lattice, lattice_points, tps_grid
+from .checks import as_params, as_points, as_size, promote
+from .groups import Affine as Affine
+from .groups import Attention as Attention
+from .groups import Projective as Projective
+from .groups import Translation as Translation
+from .similarities import Rigid as Rigid
+from .similarities import Similarity as Similarity
+from .tps import control_lattice, lattice_points, tps_grid, tps_points
 
 
 class Transform(Protocol):
@@ -43,54 +58,15 @@ class Transform(Protocol):
 
 
 @dataclass(frozen=True)
-class Affine:
-    """Any affine transformation: the matrix of :func:`~stn_jax.affine_grid`, row-major.
-
-    Args:
-      ndim: 2 for images, with 6 parameters; 3 for volumes, with 12.
-
-    >>> Affine().identity
-    Array([1., 0., 0., 0., 1., 0.], dtype=float32)
-    >>> Affine().grid(Affine().identity, (28, 28)).shape
-    (28, 28, 2)
-    """
-
-    ndim: int = 2
-
-    def __post_init__(self) -> None:
-        if self.ndim not in (2, 3):
-            raise ValueError(f"ndim must be 2 or 3; got {self.ndim!r}")
-
-    @property
-    def num_params(self) -> int:
-        """6, or 12 in three dimensions."""
-        return self.ndim * (self.ndim + 1)
-
-    @property
-    def identity(self) -> jax.Array:
-        """``[[1, 0, 0], [0, 1, 0]]``, flat: ``(6,)`` or ``(12,)``."""
-        return jnp.eye(self.ndim, self.ndim + 1).reshape(-1)
-
-    def grid(
-        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
-    ) -> jax.Array:
-        """``(*batch, P)`` to ``(*batch, *size, ndim)``, normalized; see
-        :func:`~stn_jax.affine_grid`.
-        """
-        params = _as_params(params, self)
-        theta = params.reshape(*params.shape[:-1], self.ndim, self.ndim + 1)
-        return affine_grid(theta, size, align_corners=align_corners)
-
-
-@dataclass(frozen=True)
 class ThinPlateSpline:
     """A thin plate spline through a lattice of control points.
 
     The parameters are the positions in the input at which the lattice's points are
-    read, normalized, in lattice order (row-major), x then y.
+    read, normalized, in lattice order (row-major), x then y (then z).
 
     Args:
-      shape: ``(rows, columns)`` of the lattice, at least 2 each.
+      shape: ``(rows, columns)`` of the lattice, or ``(layers, rows, columns)`` for
+        volumes, at least 2 each.
       regularization: as in :func:`~stn_jax.tps_grid`.
 
     >>> ThinPlateSpline((4, 4)).num_params
@@ -100,46 +76,141 @@ class ThinPlateSpline:
     (28, 28, 2)
     """
 
-    shape: tuple[int, int] = (4, 4)
+    shape: tuple[int, ...] = (4, 4)
     regularization: float = 0.0
 
     def __post_init__(self) -> None:
-        due = "shape must be (rows, columns) of the control lattice, at least 2 each"
-        shape = as_size(self.shape, due, ndims=(2,))
+        due = (
+            "shape must be (rows, columns) or (layers, rows, columns) of the control "
+            "lattice, at least 2 each"
+        )
+        shape = as_size(self.shape, due)
         if min(shape) < 2:
             raise ValueError(f"{due}; got {self.shape!r}")
         object.__setattr__(self, "shape", shape)
 
     @property
+    def ndim(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.shape)
+
+    @property
     def num_params(self) -> int:
-        """Two for each control point."""
-        return 2 * self.shape[0] * self.shape[1]
+        """Two, or three, for each control point."""
+        return self.ndim * math.prod(self.shape)
 
     @property
     def identity(self) -> jax.Array:
-        """The control lattice itself, flat: ``(2 * rows * columns,)``."""
+        """The control lattice itself, flat: ``(P,)``."""
         return control_lattice(self.shape).reshape(-1)
 
     def grid(
         self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
     ) -> jax.Array:
-        """``(*batch, P)`` to ``(*batch, height, width, 2)``, normalized; see
-        :func:`~stn_jax.tps_grid`.
+        """``(*batch, P)`` to the sampling grids ``(*batch, *size, ndim)``, normalized;
+        see :func:`~stn_jax.tps_grid`.
         """
-        params = _as_params(params, self)
         return tps_grid(
-            params.reshape(*params.shape[:-1], -1, 2),
+            self._control_points(params),
             size,
             target_points=lattice_points(self.shape),
             regularization=self.regularization,
             align_corners=align_corners,
         )
 
+    def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
+        """Points of the output, ``(*batch, N, ndim)``, to where they are in the input.
 
-def _as_params(params: ArrayLike, transform: Transform) -> jax.Array:
-    params, due = as_coordinates(params, "params"), transform.num_params
-    if params.shape[-1:] != (due,):
-        raise ValueError(
-            f"params must be (*batch, {due}) for {transform}; got shape {params.shape}"
+        Both normalized; what is infinite stays so.
+        """
+        control, points = self._control_points(params), as_points(points, "points")
+        dtype = promote(control.dtype, points.dtype)
+        return tps_points(
+            control.astype(dtype),
+            points.astype(dtype),
+            lattice_points(self.shape),
+            self.regularization,
         )
-    return params
+
+    def _control_points(self, params: ArrayLike) -> jax.Array:
+        params = as_params(params, self)
+        return params.reshape(*params.shape[:-1], -1, self.ndim)
+
+
+@dataclass(frozen=True, init=False)
+class Chain:
+    """Transformations one after the other: ``Chain(a, b)`` is a(b(p)), the picture
+    warped by a, then by b.
+
+    The parameters are those of the members, concatenated. All but the last need the
+    member ``apply``.
+
+    Args:
+      *members: two or more families of the same number of dimensions.
+
+    >>> chain = Chain(Attention(), Rigid())
+    >>> chain.identity
+    Array([1., 0., 0., 0., 0., 0.], dtype=float32)
+    >>> chain.apply(jnp.array([0.5, 0.2, 0.0, 0.0, 0.4, 0.0]), jnp.zeros((1, 2)))
+    Array([[0.4, 0. ]], dtype=float32)
+    """
+
+    members: tuple[Any, ...]
+
+    def __init__(self, *members: Any) -> None:
+        object.__setattr__(self, "members", members)
+        if len(members) < 2:
+            raise ValueError(f"a chain has two or more members; got {members!r}")
+        for member in members[:-1]:
+            if not hasattr(member, "apply"):
+                raise TypeError(
+                    f"{member} lacks apply(params, points): only the last member of a "
+                    "chain can do without"
+                )
+        if len({getattr(member, "ndim", 2) for member in members}) > 1:
+            raise ValueError(
+                f"the members of a chain must have the same ndim; got {members!r}"
+            )
+
+    @property
+    def ndim(self) -> int:
+        """2 for images, 3 for volumes."""
+        return getattr(self.members[0], "ndim", 2)
+
+    @property
+    def num_params(self) -> int:
+        """The sum of the members'."""
+        return sum(member.num_params for member in self.members)
+
+    @property
+    def identity(self) -> jax.Array:
+        """Those of the members, ``(P,)``."""
+        return jnp.concatenate([member.identity for member in self.members])
+
+    def grid(
+        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+    ) -> jax.Array:
+        """``(*batch, P)`` to sampling grids ``(*batch, *size, ndim)``, normalized."""
+        *before, last = self._split(params)
+        grid = self.members[-1].grid(last, size, align_corners=align_corners)
+        batch = grid.shape[: -self.ndim - 1]
+        points = grid.reshape(*batch, -1, self.ndim)
+        return self._apply(before, points).reshape(grid.shape)
+
+    def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
+        """Points of the output, ``(*batch, N, ndim)``, to where they are in the input,
+        both normalized.
+        """
+        *before, last = self._split(params)
+        return self._apply(before, self.members[-1].apply(last, points))
+
+    def _apply(self, before: list[jax.Array], points: jax.Array) -> jax.Array:
+        """What all members but the last do to points."""
+        for member, params in zip(self.members[-2::-1], before[::-1], strict=True):
+            points = member.apply(params, points)
+        return points
+
+    def _split(self, params: ArrayLike) -> list[jax.Array]:
+        counts = [member.num_params for member in self.members]
+        ends = list(itertools.accumulate(counts))[:-1]
+        return jnp.split(as_params(params, self), ends, axis=-1)

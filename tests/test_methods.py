@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import references
-from jax.test_util import check_grads
+from gradients import check_derivatives
 from scipy import ndimage
 
 from stn_jax import Kernel, identity_grid, inside, sample
@@ -14,7 +14,6 @@ from stn_jax.kernels import METHODS, SPLINES
 from stn_jax.splines import MARGIN
 
 SHARP = [name for name in METHODS if name not in SPLINES]
-SMOOTH = ["bicubic", "catmull_rom", "lanczos3", "bspline2", "bspline3", "bspline5"]
 MODES = ["zeros", "border", "reflection", "wrap"]
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -252,10 +251,20 @@ def test_a_kernels_support_is_positive(support):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", SMOOTH)
-@pytest.mark.parametrize("padding_mode", ["zeros", "reflection"])
+@pytest.mark.parametrize(
+    ("method", "padding_mode"),
+    [
+        ("bicubic", "zeros"),
+        ("catmull_rom", "reflection"),
+        ("lanczos3", "wrap"),
+        ("bspline2", "zeros"),
+        ("bspline3", "reflection"),
+        ("bspline4", "border"),
+        ("bspline5", "wrap"),
+    ],
+)
 def test_smooth_kernels_have_second_derivatives(x64, rng, method, padding_mode):
-    image = jnp.array(rng.normal(size=(4, 5, 1)))
+    image = rng.normal(size=(4, 5, 1))
     points = rng.integers(-2, 6, size=(2, 2, 2)) + rng.uniform(0.1, 0.9, (2, 2, 2))
 
     def read(image, points):
@@ -263,7 +272,7 @@ def test_smooth_kernels_have_second_derivatives(x64, rng, method, padding_mode):
             image, points, method=method, padding_mode=padding_mode, coordinates="pixel"
         )
 
-    check_grads(jax.jit(read), (image, jnp.array(points)), order=2, eps=1e-4, rtol=1e-3)
+    check_derivatives(read, [image, points])
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic", "catmull_rom", "lanczos3"])

@@ -20,7 +20,7 @@ CLASSES = [
     value
     for module in (stn_jax.transforms, stn_jax.nnx, stn_jax.linen)
     for value in vars(module).values()
-    if inspect.isclass(value) and value.__module__ == module.__name__
+    if inspect.isclass(value) and value.__module__.startswith("stn_jax")
 ]
 OPTIONS = {
     "align_corners": False,
@@ -72,7 +72,9 @@ STN_JAX = [
     ["splines"],
     ["coordinates"],
     ["interpolation"],
-    ["affine", "projective", "flow", "tps", "sampling"],
+    ["affine", "projective", "flow", "tps", "sampling", "rotations"],
+    ["group"],
+    ["groups", "similarities"],
     ["transforms"],
     ["warping"],
     ["nnx", "linen"],

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import references
-from jax.test_util import check_grads
+from gradients import check_derivatives
 from scipy.interpolate import RBFInterpolator
 
 from stn_jax import control_lattice, identity_grid, tps_grid
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 
 def scipy_grid(control, target, size, smoothing=0.0, align_corners=False):
-    pixels = references.identity_grid(size, align_corners).reshape(-1, 2)
+    pixels = references.identity_grid(size, align_corners).reshape(-1, len(size))
     spline = RBFInterpolator(
         target, control, kernel="thin_plate_spline", smoothing=smoothing, degree=1
     )
-    return spline(pixels).reshape(*size, 2)
+    return spline(pixels).reshape(*size, len(size))
 
 
 def lattice(n, m):
@@ -100,13 +100,13 @@ def test_the_lattice_is_solved_when_tracing():
 
 def test_gradients(x64, rng):
     control = lattice(3, 3) + 0.2 * rng.normal(size=(9, 2))
-    check_grads(lambda c: tps_grid(c, (3, 4)), (jnp.array(control),), order=2)
-    free = jnp.array(lattice(3, 3) + 0.1 * rng.normal(size=(9, 2)))
+    free = lattice(3, 3) + 0.1 * rng.normal(size=(9, 2))
 
-    def of_targets(targets, ridge):
+    def grid(control, targets, ridge):
         return tps_grid(control, (3, 4), target_points=targets, regularization=ridge)
 
-    check_grads(of_targets, (free, jnp.array(0.1)), order=1, rtol=1e-4)
+    check_derivatives(lambda control: tps_grid(control, (3, 4)), [control])
+    check_derivatives(grid, [control, free, np.float64(0.1)])
 
 
 def test_no_nan_where_a_pixel_is_a_target_point():
@@ -127,7 +127,7 @@ def test_no_nan_where_a_pixel_is_a_target_point():
     ("points", "options", "message"),
     [
         (jnp.zeros((5, 2)), {}, r"n \* n control points.*got 5"),
-        (jnp.zeros((4, 3)), {}, r"control_points must be .*got shape \(4, 3\)"),
+        (jnp.zeros((5, 3)), {}, r"control_points must be .*got shape \(5, 3\)"),
         (jnp.zeros(8), {}, r"control_points must be .*got shape \(8,\)"),
         (jnp.zeros((2, 2)), {}, "at least 3 points"),
         (jnp.zeros((4, 2)), {"target_points": np.zeros((3, 2))}, "as many as"),
@@ -160,6 +160,24 @@ def test_leading_axes_that_do_not_broadcast():
         tps_grid(jnp.zeros((3, 4, 2)), (3, 3), target_points=target)
 
 
-def test_volumes_are_not_for_splines_yet():
-    with pytest.raises(ValueError, match=r"size must be \(height, width\), positive"):
+def test_volumes_agree_with_scipy(x64, rng):
+    """With the same kernel as in two dimensions, on a lattice and on free points."""
+    size = (3, 4, 2)
+    cube = [(x, y, z) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    np.testing.assert_array_equal(control_lattice((3, 3, 3)), np.array(cube))
+    control = np.array(cube) + 0.3 * rng.normal(size=(27, 3))
+    expected = scipy_grid(control, np.array(cube), size)
+    np.testing.assert_allclose(tps_grid(control, size), expected, atol=1e-10)
+    target, control = rng.uniform(-1, 1, size=(2, 9, 3))
+    grid = tps_grid(control, size, target_points=target, regularization=0.1)
+    np.testing.assert_allclose(grid, scipy_grid(control, target, size, 0.1), atol=1e-9)
+
+
+def test_volumes_want_a_cubic_lattice_and_points_off_a_plane():
+    with pytest.raises(ValueError, match=r"n\*\*3, a cubic lattice; got 9"):
+        tps_grid(jnp.zeros((9, 3)), (3, 3, 3))
+    plane = np.array([(x, y, 0) for y in (-1, 1) for x in (-1, 0, 1)])
+    with pytest.raises(ValueError, match="on a plane"):
+        tps_grid(jnp.zeros((6, 3)), (3, 3, 3), target_points=plane)
+    with pytest.raises(ValueError, match=r"control_points must be \(\*batch, N, 3\)"):
         tps_grid(control_lattice((2, 2)), (3, 3, 3))

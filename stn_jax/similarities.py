@@ -1,0 +1,113 @@
+"""The families of matrices that keep angles: rotations, with scale or without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .checks import as_positive
+from .group import Group, homogeneous
+from .rotations import rotation_matrix, rotation_of
+
+
+class _Undistorted(Group):
+    """Angles are kept in pixels: where x and y have the units that ``aspect`` says."""
+
+    aspect: float | tuple[float, float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _sides(self.aspect, self.ndim)  # raises where they cannot be
+
+    def _normalized(self, linear: jax.Array, translation: jax.Array) -> jax.Array:
+        """A map of undistorted coordinates as a matrix of normalized ones."""
+        sides = jnp.array(_sides(self.aspect, self.ndim), linear.dtype)
+        return homogeneous(linear * sides[None, :] / sides[:, None], translation)
+
+    def _undistorted(self, matrix: jax.Array) -> jax.Array:
+        sides = jnp.array(_sides(self.aspect, self.ndim), matrix.dtype)
+        return matrix[:-1, :-1] * sides[:, None] / sides[None, :]
+
+
+@dataclass(frozen=True)
+class Rigid(_Undistorted):
+    """Rotation and translation: ``(angle, tx, ty)``, in volumes ``(rx, ry, rz, tx, ty,
+    tz)`` with a rotation vector: its direction the axis, its length the angle.
+
+    Radians. y points down and the matrix maps output to input, so that a positive angle
+    turns the picture counter-clockwise. Translations are normalized.
+
+    Args:
+      ndim: 2 for images, 3 for volumes.
+      aspect: width / height of the input, in volumes ``(width / height, depth /
+        height)``. A rotation in normalized coordinates shears images that are not
+        square; with their aspect it is rigid in pixels.
+
+    >>> Rigid().matrix(jnp.array([jnp.pi / 2, 0.0, 0.5])).round(4)
+    Array([[-0. , -1. ,  0. ],
+           [ 1. , -0. ,  0.5],
+           [ 0. ,  0. ,  1. ]], dtype=float32)
+    """
+
+    ndim: int = 2
+    aspect: float | tuple[float, float] = 1.0
+
+    def _matrix(self, params: jax.Array) -> jax.Array:
+        rotation = rotation_matrix(params[: -self.ndim])
+        return self._normalized(rotation, params[-self.ndim :])
+
+    def _params(self, matrix: jax.Array) -> jax.Array:
+        rotation = self._undistorted(matrix)
+        return jnp.concatenate([rotation_of(rotation), matrix[:-1, -1]])
+
+
+@dataclass(frozen=True)
+class Similarity(_Undistorted):
+    """Scale, rotation and translation: ``(s, angle, tx, ty)``, in volumes ``(s, rx, ry,
+    rz, tx, ty, tz)``.
+
+    s < 1 zooms in; the rest is that of :class:`Rigid`.
+
+    Args:
+      ndim: 2 for images, 3 for volumes.
+      aspect: width / height of the input, in volumes ``(width / height, depth /
+        height)``, as in :class:`Rigid`.
+
+    >>> Similarity().identity
+    Array([1., 0., 0., 0.], dtype=float32)
+    >>> Similarity().inverse(jnp.array([0.5, 0.0, 0.25, 0.0]))
+    Array([ 2. ,  0. , -0.5,  0. ], dtype=float32)
+    """
+
+    ndim: int = 2
+    aspect: float | tuple[float, float] = 1.0
+
+    def _matrix(self, params: jax.Array) -> jax.Array:
+        linear = params[0] * rotation_matrix(params[1 : -self.ndim])
+        return self._normalized(linear, params[-self.ndim :])
+
+    def _params(self, matrix: jax.Array) -> jax.Array:
+        linear = self._undistorted(matrix)
+        if self.ndim == 2:
+            (a, b), (c, d) = linear
+            scale = jnp.sqrt((a + d) ** 2 + (c - b) ** 2) / 2
+        else:
+            scale = jnp.cbrt(jnp.linalg.det(linear))
+            linear = linear / scale
+        rotation = rotation_of(linear)
+        return jnp.concatenate([scale[None], rotation, matrix[:-1, -1]])
+
+
+def _sides(aspect: Any, ndim: int) -> tuple[float, ...]:
+    """The sides of the image in units of its height: (x, y) or (x, y, z)."""
+    if ndim == 3 and aspect == 1:
+        aspect = (1.0, 1.0)
+    ratios = aspect if isinstance(aspect, tuple) else (aspect,)
+    if len(ratios) != ndim - 1:
+        due = "width / height" if ndim == 2 else "(width / height, depth / height)"
+        raise ValueError(f"aspect must be {due} for ndim={ndim}; got {aspect!r}")
+    x, *z = (as_positive(ratio, "aspect") for ratio in ratios)
+    return (x, 1.0, *z)
