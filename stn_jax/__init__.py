@@ -42,6 +42,12 @@ from .coordinates import inside as inside
 from .coordinates import to_normalized as to_normalized
 from .coordinates import to_pixels as to_pixels
 
+# matrices between conventions: pixels, corners, resolutions
+from . import matrices as matrices
+from .matrices import convert as convert
+from .matrices import from_pixel as from_pixel
+from .matrices import to_pixel as to_pixel
+
 # families of transformations: parameters -> grid, and the two steps in one
 from . import transforms as transforms
 from .warping import warp as warp

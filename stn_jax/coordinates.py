@@ -155,7 +155,7 @@ def axis_inside(
     """Whether points are inside along an axis of ``n`` pixels."""
     if coordinates == "normalized":
         return jnp.abs(x) <= 1
-    center, half = _center_and_half(n, align_corners)
+    center, half = center_and_half(n, align_corners)
     return (x >= center - half) & (x <= center + half)
 
 
@@ -171,13 +171,13 @@ def open_grid(
 
 def axis_of_centers(n: int, align_corners: bool) -> np.ndarray:
     """The centers of an axis's ``n`` pixels, normalized, in float64."""
-    center, half = _center_and_half(n, align_corners)
+    center, half = center_and_half(n, align_corners)
     return (np.arange(n) - center) / (half or 1)
 
 
 def axis_to_pixels(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
     """Normalized coordinates on an axis of ``n`` pixels, in pixels."""
-    center, half = _center_and_half(n, align_corners)
+    center, half = center_and_half(n, align_corners)
     return _keep_infinite(x, x * half + center, half)
 
 
@@ -195,16 +195,16 @@ def at_finite(
 
 def axis_displacement(d: jax.Array, n: int, align_corners: bool) -> jax.Array:
     """Displacements in pixels on an axis of ``n`` pixels, normalized."""
-    _, half = _center_and_half(n, align_corners)
+    _, half = center_and_half(n, align_corners)
     return d / half if half else d * 0
 
 
 def _axis_to_normalized(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
-    center, half = _center_and_half(n, align_corners)
+    center, half = center_and_half(n, align_corners)
     return _keep_infinite(x, (x - center) / half if half else x * 0, half)
 
 
-def _center_and_half(n: int, align_corners: bool) -> tuple[float, float]:
+def center_and_half(n: int, align_corners: bool) -> tuple[float, float]:
     """The center of an axis of ``n`` pixels and half its extent, in pixels."""
     return (n - 1) / 2, ((n - 1) if align_corners else n) / 2
 
