@@ -42,6 +42,13 @@ from .coordinates import inside as inside
 from .coordinates import to_normalized as to_normalized
 from .coordinates import to_pixels as to_pixels
 
+# transformations from corresponding points
+from .fitting import fit_affine as fit_affine
+from .fitting import fit_projective as fit_projective
+from .fitting import fit_rank as fit_rank
+from .fitting import fit_similarity as fit_similarity
+from .fitting import fit_tps as fit_tps
+
 # matrices between conventions: pixels, corners, resolutions
 from . import matrices as matrices
 from .matrices import convert as convert

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
@@ -127,6 +128,12 @@ def check_choice(
         names = ", ".join(repr(choice) for choice in choices)
         other = f", or a {instead.__name__}" if instead else ""
         raise ValueError(f"{name} must be one of {names}{other}; got {value!r}")
+
+
+def check_regularization(value: Any) -> None:
+    """A ridge, where it is known when tracing, must not be negative."""
+    if not isinstance(value, Tracer) and not np.asarray(value) >= 0:
+        raise ValueError(f"regularization must be 0 or more; got {value}")
 
 
 def check_features(

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import as_points, as_size
+from .checks import as_points, as_size, check_regularization
 from .coordinates import at_finite, axis_of_centers
 from .lifting import lift
 
@@ -102,8 +102,7 @@ def tps_grid(
     control_points = as_points(control_points, "control_points", (ndim,), ndim + 1)
     targets = _as_targets(target_points, control_points)
     known = not any(isinstance(x, Tracer) for x in (targets, regularization))
-    if not isinstance(regularization, Tracer) and not np.asarray(regularization) >= 0:
-        raise ValueError(f"regularization must be 0 or more; got {regularization}")
+    check_regularization(regularization)
     xp = np if known else jnp
     with jax.default_matmul_precision("highest"):
         basis = _basis(xp, targets, regularization, size, align_corners)
@@ -130,7 +129,7 @@ def tps_points(
 
     def one(control_points: jax.Array, points: jax.Array) -> jax.Array:
         spline = coefficients @ control_points
-        return at_finite(lambda points: _terms(jnp, points, targets) @ spline, points)
+        return at_finite(lambda points: terms(jnp, points, targets) @ spline, points)
 
     with jax.default_matmul_precision("highest"):
         return lift(one, "(k,n),(p,n)->(p,n)", params=control_points, points=points)
@@ -144,8 +143,8 @@ def _basis(
     ``xp`` is NumPy, which computes in float64, where everything is known when tracing.
     """
     pixels = lattice_points(size, align_corners=corners)
-    terms = _terms(xp, xp.asarray(pixels, targets.dtype), targets)
-    return terms @ _coefficients(xp, targets, regularization)
+    at_pixels = terms(xp, xp.asarray(pixels, targets.dtype), targets)
+    return at_pixels @ _coefficients(xp, targets, regularization)
 
 
 def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
@@ -155,7 +154,7 @@ def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
     the affine terms of the target points.
     """
     k = targets.shape[-2]
-    above = _terms(xp, targets, targets)
+    above = terms(xp, targets, targets)
     below = xp.swapaxes(above[..., k:], -1, -2)
     corner = xp.zeros((*below.shape[:-1], below.shape[-2]), below.dtype)
     below = xp.concatenate([below, corner], -1)
@@ -171,7 +170,7 @@ def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
     return xp.linalg.solve(system, xp.broadcast_to(unit, system[..., :k].shape))
 
 
-def _terms(xp: Any, points: Any, targets: Any) -> Any:
+def terms(xp: Any, points: Any, targets: Any) -> Any:
     """The spline's terms U(|p - t_k|), 1, x, y(, z) at each point: (*batch, P, K + n
     + 1).
     """

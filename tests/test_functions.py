@@ -107,6 +107,63 @@ CASES = {
 }
 
 
+HOMOGRAPHY = np.array([[1, 0.1, 0.2], [0, 0.9, 0.1], [0.2, 0.1, 1]])
+
+
+def seen(theta, points):
+    """Points under a homography, from its definition."""
+    moved = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ theta.T
+    return (moved[:, :2] / moved[:, 2:]).astype(np.float32)
+
+
+TURN = np.array([[0.0, -0.5, 0.1], [0.5, 0.0, 0.2]])
+FULL_THETA = np.vstack([THETA, [[0.0, 0.0, 1.0]]])
+TO_PIXELS = np.array([[1.5, 0, 1], [0, 2.5, 2], [0, 0, 1]])  # 5 rows, 3 columns
+
+CASES |= {
+    "fit_affine": (
+        lambda target: stn_jax.fit_affine(target @ THETA[:, :2].T, target),
+        (POINTS,),
+        lambda: np.pad(THETA[:, :2], ((0, 0), (0, 1))),
+    ),
+    "fit_similarity": (
+        stn_jax.fit_similarity,
+        (seen(np.vstack([TURN, [[0, 0, 1]]]), POINTS), POINTS),
+        lambda: TURN,
+    ),
+    "fit_projective": (
+        stn_jax.fit_projective,
+        (seen(HOMOGRAPHY, POINTS), POINTS),
+        lambda: HOMOGRAPHY,
+    ),
+    "fit_tps": (
+        lambda source: stn_jax.fit_tps(source, POINTS, lattice=(3, 3)),
+        (MOVED,),
+        lambda: MOVED,
+    ),
+    "fit_rank": (
+        lambda target: stn_jax.fit_rank(target, target, family="affine"),
+        (POINTS[:3],),  # on a line
+        lambda: 4,
+    ),
+    "to_pixel": (
+        lambda theta: stn_jax.to_pixel(theta, (5, 3)),
+        (THETA,),
+        lambda: (TO_PIXELS @ FULL_THETA @ np.linalg.inv(TO_PIXELS))[:2],
+    ),
+    "from_pixel": (
+        lambda matrix: stn_jax.from_pixel(matrix, (5, 3)),
+        (THETA,),
+        lambda: (np.linalg.inv(TO_PIXELS) @ FULL_THETA @ TO_PIXELS)[:2],
+    ),
+    "convert": (  # of edges to corners: 3 / 2 in x, 5 / 4 in y
+        lambda theta: stn_jax.convert(theta, (5, 3), to_align_corners=True),
+        (THETA,),
+        lambda: THETA * np.array([[1, 1.5 * 0.8, 1.5], [1.25 / 1.5, 1, 1.25]]),
+    ),
+}
+
+
 class FunctionsTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     @parameterized.named_parameters((name, name) for name in CASES)

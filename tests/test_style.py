@@ -32,7 +32,15 @@ OPTIONS = {
     "method": "bilinear",
     "coordinates": "normalized",
     "outside": "blend",
+    "weights": None,
+    "lattice": None,
+    "order": "xy",
+    "direction": "backward",
+    "to_size": None,
+    "to_output_size": None,
+    "to_align_corners": False,
 }
+SIZES = ("size", "output_size")  # by default those of the input
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
@@ -51,7 +59,7 @@ def test_options_are_keywords_with_the_same_defaults_everywhere(function):
         if name in OPTIONS:
             assert parameter.kind is parameter.KEYWORD_ONLY
             assert parameter.default == OPTIONS[name]
-        elif name != "size" or parameter.default is not None:  # the input's own size
+        elif name not in SIZES or parameter.default is not None:
             assert parameter.default is parameter.empty, f"{name} should be in OPTIONS"
 
 
@@ -68,13 +76,13 @@ def test_a_class_explains_itself(cls):
 # the tower of imports
 
 STN_JAX = [
-    ["checks", "padding", "kernels", "lifting"],
-    ["splines"],
+    ["checks", "padding", "kernels", "lifting", "least_squares"],
+    ["splines", "rotations"],
     ["coordinates"],
     ["interpolation"],
-    ["affine", "projective", "flow", "tps", "sampling", "rotations"],
-    ["group"],
-    ["groups", "similarities"],
+    ["affine", "projective", "flow", "tps", "sampling"],
+    ["group", "matrices", "correspondences"],
+    ["groups", "similarities", "fitting"],
     ["transforms"],
     ["warping"],
     ["nnx", "linen"],
