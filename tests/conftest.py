@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+jax.config.update("jax_num_cpu_devices", 2)  # for what is spread over devices
+
 collect_ignore = ["fixtures"]  # what makes them needs PyTorch
 
 

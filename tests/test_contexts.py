@@ -1,0 +1,110 @@
+"""Gradients wherever people take them: under jit, vmap, checkpoint, scan, shard_map."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stn_jax import sample, warp
+from stn_jax.transforms import Rigid
+
+METHODS = ["bilinear", "bspline2"]
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+
+def mesh_of_two():
+    auto = jax.sharding.AxisType.Auto
+    return jax.make_mesh((2,), ("data",), axis_types=(auto,))
+
+
+def loss(image, grid, method):
+    return (sample(image, grid, method=method, padding_mode="reflection") ** 2).sum()
+
+
+@pytest.fixture
+def inputs(rng):
+    image = jnp.asarray(rng.normal(size=(4, 5, 6, 2)), jnp.float32)
+    return image, jnp.asarray(rng.uniform(-1.2, 1.2, size=(4, 3, 3, 2)), jnp.float32)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contexts_agree(rng, inputs, method):
+    """The same gradients, whichever way the program is put together."""
+    image, grid = inputs
+    one = partial(loss, method=method)
+
+    def scanned(image, grid):
+        def body(total, pair):
+            return total + one(*pair), None
+
+        return jax.lax.scan(body, jnp.float32(0), (image, grid))[0]
+
+    def mapped(image, grid):
+        return jax.vmap(jax.checkpoint(one))(image, grid).sum()
+
+    def looped(image, grid):
+        return sum(one(image[i], grid[i]) for i in range(len(image)))
+
+    @jax.jit
+    def gradients(image, grid):
+        functions = (one, scanned, mapped, looped)
+        return [jax.grad(f, (0, 1))(image, grid) for f in functions]
+
+    expected, *others = gradients(image, grid)
+    for other in others:
+        chex.assert_trees_all_close(other, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_replicated_image_and_sharded_grids(inputs, method):
+    """Each device reads its share of the grids; the image's gradient is their sum."""
+    image, grid = inputs[0][0], inputs[1]
+    mesh = mesh_of_two()
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    def sharded(image, grid):
+        return jax.lax.psum(loss(image, grid, method), "data")
+
+    gradient = jax.jit(jax.grad(sharded, (0, 1)))(image, grid)
+    expected = jax.jit(jax.grad(partial(loss, method=method), (0, 1)))(image, grid)
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-4, atol=1e-5)
+    assert len(gradient[1].sharding.device_set) == 2
+
+
+def test_sharded_images_stay_where_they_are(inputs):
+    mesh = mesh_of_two()
+    sharding = NamedSharding(mesh, P("data"))
+    images = jax.device_put(inputs[0], sharding)
+    params = jnp.broadcast_to(Rigid().identity.at[0].set(0.3), (4, 3))
+    params = jax.device_put(params, sharding)
+    out = jax.jit(lambda images, params: warp(images, Rigid(), params))(images, params)
+    assert out.sharding.is_equivalent_to(sharding, out.ndim)
+    expected = warp(inputs[0], Rigid(), np.asarray(params))
+    chex.assert_trees_all_close(out, expected, atol=1e-6)
+
+
+def test_arrays_committed_to_a_device_stay_there(inputs):
+    device = jax.devices()[1]
+    image, grid = jax.device_put(inputs, device)
+    out = sample(image, grid, method="bspline3", fill_value=0.5, padding_mode="wrap")
+    assert out.devices() == {device}
+    assert warp(image, Rigid(), Rigid().identity).devices() == {device}
+
+
+def test_arrays_of_any_memory_layout(inputs):
+    """NumPy views that are not contiguous, backwards, read-only."""
+    image, grid = (np.asarray(x) for x in inputs)
+    strided = np.empty((4, 10, 12, 4), np.float32)[:, ::2, ::-2, ::2]
+    strided[...] = image
+    backwards = np.asfortranarray(grid)
+    backwards.flags.writeable = False
+    assert not strided.flags.c_contiguous
+    assert not backwards.flags.c_contiguous
+    expected = sample(image, grid)
+    chex.assert_trees_all_equal(sample(strided, backwards), expected)
