@@ -15,6 +15,8 @@ from .coordinates import axis_inside, axis_to_pixels
 from .kernels import Kernel, taps
 from .padding import RULES
 
+LIMIT = 2**31 - 2**7  # the farthest pixel coordinate, the last float32 in int32
+
 
 class Axis(NamedTuple):
     """What sampling needs to know of an axis of the image."""
@@ -26,13 +28,13 @@ class Axis(NamedTuple):
     coordinates: str
 
     def pixels(self, x: jax.Array) -> jax.Array:
-        """Coordinates on this axis in pixels, within int32.
+        """Coordinates on this axis in pixels, within what int32 can index.
 
         The clip stops the gradient of what is infinitely far away.
         """
         if self.coordinates == "normalized":
             x = axis_to_pixels(x, self.n, self.align_corners)
-        return jnp.clip(x, -(2**30), 2**30)
+        return jnp.clip(x, -LIMIT, LIMIT)
 
     def inside(self, x: jax.Array) -> jax.Array:
         """Whether coordinates on this axis are inside the image."""

@@ -35,6 +35,7 @@ def _reflection(
     index: jax.Array, n: int, align_corners: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Mirrors at the edges -1/2 and n - 1/2, or with align_corners at 0 and n - 1."""
+    n = min(n, 2**29)  # keeps the period within int32; farther pixels are never near
     if align_corners:
         period, last = max(2 * n - 2, 1), 2 * n - 2
     else:

@@ -92,6 +92,8 @@ def sample(
     check_choice("outside", outside, ("blend", "fill"))
     image = as_image(image, discrete=method == "nearest")
     grid = as_coordinates(grid, "grid")
+    if jnp.issubdtype(image.dtype, jnp.inexact):  # weights as precise as the pixels
+        grid = grid.astype(promote(grid.dtype, jnp.finfo(image.dtype).dtype))
     ndim = check_image_and_grid(image, grid)
     modes = as_modes(padding_mode, ndim)
     fill = _as_fill(fill_value, modes, outside, image)

@@ -14,16 +14,19 @@ jax.config.update("jax_num_cpu_devices", 2)  # for what is spread over devices
 collect_ignore = ["fixtures"]  # what makes them needs PyTorch
 
 
+def enable_x64():
+    """A context in which JAX's default is float64."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64  # before jax 0.8
+
+    return enable_x64(True)
+
+
 @pytest.fixture
 def x64():
     """Float64 for the length of a test."""
-    if hasattr(jax, "enable_x64"):
-        context = jax.enable_x64(True)
-    else:  # before jax 0.8
-        from jax.experimental import enable_x64
-
-        context = enable_x64(True)
-    with context:
+    with enable_x64():
         yield
 
 

@@ -19,12 +19,19 @@ README = (ROOT / "README.md").read_text()
 NOTEBOOK = ROOT / "colab" / "spatial_transformer.ipynb"
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[0])
-def test_the_readmes_code_runs(code):
+SNIPPETS = [
+    code
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for code in blocks("python", page.read_text())
+]
+
+
+@pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_the_code_in_readme_and_docs_runs(code):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
 
 

@@ -1,0 +1,28 @@
+"""docs/support.md is what the library does today."""
+
+import pytest
+import support
+from conftest import ROOT
+
+from stn_jax.kernels import METHODS
+
+PAGE = (ROOT / "docs" / "support.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_every_cell(method):
+    """Each method, padding mode, dimension and dtype, run and compared."""
+    for line in support.rows(method):
+        assert line in PAGE, "run python tests/support.py > docs/support.md"
+
+
+def test_the_page_says_how_it_was_made():
+    assert PAGE.startswith(support.HEADER)
+    lines = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    assert len(lines) == 2 * len(METHODS)
+
+
+def test_a_cell_names_what_is_not_whole():
+    assert support.cell([]) == "none"
+    assert support.cell(["float32", "complex64", "complex128"]) == "float32 c"
