@@ -10,7 +10,7 @@ Conventions, the same in every function:
 - ``theta`` is absolute: affine ``(*batch, 2, 3)`` or ``(*batch, 3, 4)``, the identity
   ``[[1, 0, 0], [0, 1, 0]]``; projective ``(*batch, 3, 3)`` or ``(*batch, 4, 4)``; for
   thin plate splines the positions of the control points in the input, ``(*batch, K,
-  2)``, the identity the control lattice itself.
+  2)`` or ``(*batch, K, 3)``, the identity the control lattice itself.
 - ``size`` is ``(height, width)`` or ``(depth, height, width)``, static.
 - ``align_corners``, False by default, means what it means in PyTorch: whether -1 and 1
   are the centers of the outermost pixels or the edges of the image.

@@ -9,7 +9,7 @@ import references
 from gradients import check_derivatives
 from scipy import ndimage
 
-from stn_jax import Kernel, identity_grid, inside, sample
+from stn_jax import Kernel, identity_grid, inside, sample, to_pixels
 from stn_jax.kernels import METHODS, SPLINES
 from stn_jax.splines import MARGIN
 
@@ -110,6 +110,25 @@ def test_the_identity_and_shifts_in_pixels_are_exact(rng, method, size):
     kept = (slice(None, -1),) * len(size)
     np.testing.assert_array_equal(out[inner], image[kept])
     np.testing.assert_array_equal(out[0], np.zeros_like(out[0]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_identity_through_a_normalized_grid(rng, method, align_corners):
+    """Exact to the rounding of the coordinates: eps n pixels on an axis of n, times the
+    slope of the picture, at most 2 per pixel here for each axis.
+    """
+    size, eps = (13, 300), np.finfo(np.float32).eps
+    image = rng.uniform(0, 1, size=(*size, 1)).astype(np.float32)
+    grid = identity_grid(size, align_corners=align_corners)
+    pixels = to_pixels(grid, size, align_corners=align_corners)
+    index = np.stack(np.indices(size)[::-1], axis=-1)
+    error = np.abs(pixels - index.astype(np.float32)).max(axis=(0, 1))
+    assert (error <= eps * np.array(size[::-1])).all()
+    out = sample(
+        image, grid, method=method, padding_mode="border", align_corners=align_corners
+    )
+    assert np.abs(out - image).max() <= 4 * sum(size) * eps
 
 
 @pytest.mark.parametrize("method", SPLINES)
