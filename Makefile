@@ -1,6 +1,6 @@
 # Everything from a fresh machine with python3 (3.11 or newer), in a .venv of its own:
 #   make demo    trains a CNN and an ST-CNN side by side on embedded digits
-#   make test    runs the whole test suite
+#   make test    runs the test suite; make test-slow what takes longest of it
 #   make lint    ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
 
@@ -11,14 +11,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
 	$(BIN)/python -m train run demo --overwrite
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(VENV)/test
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

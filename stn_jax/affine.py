@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +49,18 @@ def affine_grid(
             f"theta must be matrices (*batch, {due[0]}, {due[1]}) for size={size}; got "
             f"shape {theta.shape}{_way_out(theta.shape, due)}"
         )
-    axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
-    one = partial(affine_source, coordinates=axes, shape=size)
-    return lift(one, _SIGNATURES[len(size)], theta=theta)
+    options = {"size": size, "align_corners": align_corners}
+    return lift(_affine_grid, _SIGNATURES[len(size)], options, theta=theta)
 
 
 _SIGNATURES = {2: "(n,m)->(h,w,n)", 3: "(n,m)->(d,h,w,n)"}
+
+
+def _affine_grid(
+    theta: jax.Array, size: tuple[int, ...], align_corners: bool
+) -> jax.Array:
+    axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
+    return affine_source(theta, axes, size)
 
 
 def affine_source(

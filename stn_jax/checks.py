@@ -132,7 +132,7 @@ def check_choice(
 
 def check_regularization(value: Any) -> None:
     """A ridge, where it is known when tracing, must not be negative."""
-    if not isinstance(value, Tracer) and not np.asarray(value) >= 0:
+    if not isinstance(value, Tracer) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f"regularization must be 0 or more; got {value}")
 
 

@@ -6,7 +6,6 @@ All below ``fit`` take source ``(N, n)``, target ``(N, n)``, weights ``(N,)``, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,28 +44,15 @@ def fit(
         )
     check_regularization(regularization)
     dtype = promote(promote(source.dtype, target.dtype), weights.dtype)
-    ridge = jnp.asarray(regularization, dtype)
-    arrays = source.astype(dtype), target.astype(dtype), weights.astype(dtype)
-    return _lifted(one, *arrays, ridge, **options)
-
-
-@partial(jax.jit, static_argnames=("one", "lattice"))
-def _lifted(
-    one: Callable[..., jax.Array],
-    source: jax.Array,
-    target: jax.Array,
-    weights: jax.Array,
-    ridge: jax.Array,
-    **options: Any,
-) -> jax.Array:
-    """One program: a fit is many small steps."""
     with jax.default_matmul_precision("highest"):
         return lift(
-            lambda *arrays: one(*arrays, ridge, **options),
-            "(p,n),(p,n),(p)->" + ("()" if one in RANKS.values() else "(r,c)"),
-            source=source,
-            target=target,
-            weights=weights,
+            one,
+            "(p,n),(p,n),(p),()->" + ("()" if one in RANKS.values() else "(r,c)"),
+            options,
+            source=source.astype(dtype),
+            target=target.astype(dtype),
+            weights=weights.astype(dtype),
+            regularization=jnp.asarray(regularization, dtype),
         )
 
 

@@ -52,10 +52,11 @@ def fit_affine(
     Raises:
       TypeError, ValueError: shapes that do not fit, a negative ``regularization``.
 
+    >>> import jax.numpy as jnp
     >>> target = jnp.array([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0]])
-    >>> fit_affine(0.5 * target + 0.25, target).round(4)
-    Array([[ 0.5 , -0.  ,  0.25],
-           [ 0.  ,  0.5 ,  0.25]], dtype=float32)
+    >>> theta = jnp.array([[0.5, 0.0, 0.25], [0.0, 0.5, 0.25]])
+    >>> bool(jnp.allclose(fit_affine(0.5 * target + 0.25, target), theta, atol=1e-6))
+    True
     """
     return fit(affine_matrix, source, target, weights, regularization)
 
@@ -90,11 +91,12 @@ def fit_similarity(
     Raises:
       TypeError, ValueError: shapes that do not fit, a negative ``regularization``.
 
+    >>> import jax.numpy as jnp
     >>> target = jnp.array([[0.0, 0.0], [1.0, 0.0]])
     >>> source = jnp.array([[0.5, 0.0], [0.5, 2.0]])  # turned, and twice as far
-    >>> fit_similarity(source, target).round(4)
-    Array([[ 0. , -2. ,  0.5],
-           [ 2. ,  0. ,  0. ]], dtype=float32)
+    >>> theta = jnp.array([[0.0, -2.0, 0.5], [2.0, 0.0, 0.0]])
+    >>> bool(jnp.allclose(fit_similarity(source, target), theta, atol=1e-6))
+    True
     """
     return fit(similarity_matrix, source, target, weights, regularization)
 
@@ -129,10 +131,11 @@ def fit_projective(
     Raises:
       TypeError, ValueError: shapes that do not fit, a negative ``regularization``.
 
+    >>> import jax.numpy as jnp
     >>> target = jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     >>> source = jnp.array([[-1.0, -1.0], [1.0, -1.0], [0.5, 0.5], [-0.5, 0.5]])
-    >>> fit_projective(source, target).round(3)[2]  # the upper edge is nearer
-    Array([-0.   ,  0.333,  1.   ], dtype=float32)
+    >>> fit_projective(source, target)[2, 1].round(3)  # the upper edge is nearer
+    Array(0.333, dtype=float32)
     """
     return fit(projective_matrix, source, target, weights, regularization)
 
@@ -173,8 +176,9 @@ def fit_tps(
     Raises:
       TypeError, ValueError: shapes that do not fit, a negative ``regularization``.
 
+    >>> import jax.numpy as jnp
     >>> target = jnp.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    >>> fit_tps(0.5 * target, target, lattice=(2, 2)).round(4)
+    >>> fit_tps(0.5 * target, target, lattice=(2, 2)).round(2)
     Array([[-0.5, -0.5],
            [ 0.5, -0.5],
            [-0.5,  0.5],
@@ -210,6 +214,7 @@ def fit_rank(
     Raises:
       TypeError, ValueError: shapes that do not fit, an unknown ``family``.
 
+    >>> import jax.numpy as jnp
     >>> line = jnp.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     >>> fit_rank(line, line, family="affine"), fit_rank(line, line, family="similarity")
     (Array(4, dtype=int32), Array(4, dtype=int32))

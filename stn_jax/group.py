@@ -61,8 +61,9 @@ class Group:
         points = as_points(points, "points", (self.ndim,))
         dtype = promote(matrix.dtype, points.dtype)
         return lift(
-            lambda matrix, points: at_finite(partial(self._apply, matrix), points),
+            _apply,
             "(k,k),(p,n)->(p,n)",
+            {"family": self},
             params=matrix.astype(dtype),
             points=points.astype(dtype),
         )
@@ -72,7 +73,8 @@ class Group:
 
     def matrix(self, params: ArrayLike) -> jax.Array:
         """``(*batch, P)`` to homogeneous matrices ``(*batch, ndim + 1, ndim + 1)``."""
-        return lift(self._matrix, "(p)->(k,k)", params=as_params(params, self))
+        params = as_params(params, self)
+        return lift(_matrix, "(p)->(k,k)", {"family": self}, params=params)
 
     def params(self, matrix: ArrayLike) -> jax.Array:
         """The parameters ``(*batch, P)`` of homogeneous matrices ``(*batch, ndim + 1,
@@ -84,7 +86,7 @@ class Group:
                 f"matrix must be homogeneous, (*batch, {n}, {n}), for {self}; got "
                 f"shape {matrix.shape}"
             )
-        return lift(self._params, "(k,k)->(p)", matrix=matrix)
+        return lift(_params, "(k,k)->(p)", {"family": self}, matrix=matrix)
 
     def inverse(self, params: ArrayLike) -> jax.Array:
         """The parameters of the inverse, input to output; infinite or NaN where there
@@ -97,9 +99,27 @@ class Group:
         """The parameters of ``a(b(p))``: the picture warped by a, then by b."""
         a, b = self.matrix(a), self.matrix(b)
         dtype = promote(a.dtype, b.dtype)
-        product = partial(jnp.matmul, precision="highest")
         a, b = a.astype(dtype), b.astype(dtype)
-        return self.params(lift(product, "(k,k),(k,k)->(k,k)", a=a, b=b))
+        return self.params(lift(_product, "(k,k),(k,k)->(k,k)", a=a, b=b))
+
+
+# what is lifted: one transformation of a family
+
+
+def _matrix(params: jax.Array, family: Group) -> jax.Array:
+    return family._matrix(params)
+
+
+def _params(matrix: jax.Array, family: Group) -> jax.Array:
+    return family._params(matrix)
+
+
+def _apply(matrix: jax.Array, points: jax.Array, family: Group) -> jax.Array:
+    return at_finite(partial(family._apply, matrix), points)
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
 
 
 def homogeneous(linear: jax.Array, translation: jax.Array) -> jax.Array:

@@ -55,10 +55,10 @@ class Axis(NamedTuple):
 def interpolate(
     image: jax.Array,
     grid: jax.Array,
+    fill: jax.Array,
     *,
     method: str | Kernel,
     axes: tuple[Axis, ...],
-    fill: jax.Array,
     is_residual: bool,
     is_hard: bool,
     dtype: jnp.dtype,

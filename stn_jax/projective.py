@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 
 import jax
@@ -52,12 +52,18 @@ def projective_grid(
             f"theta must be matrices (*batch, {n}, {n}) for size={size}; got shape "
             f"{theta.shape}"
         )
-    axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
-    one = partial(projective_source, coordinates=axes, shape=size)
-    return lift(one, _SIGNATURES[len(size)], theta=theta)
+    options = {"size": size, "align_corners": align_corners}
+    return lift(_projective_grid, _SIGNATURES[len(size)], options, theta=theta)
 
 
 _SIGNATURES = {2: "(k,k)->(h,w,n)", 3: "(k,k)->(d,h,w,n)"}
+
+
+def _projective_grid(
+    theta: jax.Array, size: tuple[int, ...], align_corners: bool
+) -> jax.Array:
+    axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
+    return projective_source(theta, axes, size)
 
 
 def projective_source(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -104,20 +103,26 @@ def sample(
         Axis(n, mode, margin(mode) if degree else 0, align_corners, coordinates)
         for n, mode in zip(image.shape[-ndim - 1 : -1], modes, strict=True)
     )
-    one = partial(
-        interpolate,
-        method=method,
-        axes=axes,
-        fill=fill,
-        is_residual=bool(degree),
-        is_hard=outside == "fill",
-        dtype=image.dtype,
-    )
+    options = {
+        "method": method,
+        "axes": axes,
+        "is_residual": bool(degree),
+        "is_hard": outside == "fill",
+        "dtype": image.dtype,
+    }
     if degree:  # of what differs from the fill value, which lies around the image
         image = image.astype(promote(image.dtype, grid.dtype))
         image = image - jnp.broadcast_to(fill.astype(image.dtype), image.shape)
         image = coefficients(image, degree, modes, align_corners)
-    return lift(one, _SIGNATURES[ndim], image=image, grid=grid)
+    return lift(
+        interpolate,
+        _SIGNATURES[ndim],
+        options,
+        compiled=isinstance(method, str),
+        image=image,
+        grid=grid,
+        fill_value=fill,
+    )
 
 
 def bilinear_sample(
@@ -173,7 +178,10 @@ def bilinear_sample(
     )
 
 
-_SIGNATURES = {2: "(H,W,C),(h,w,n)->(h,w,C)", 3: "(D,H,W,C),(d,h,w,n)->(d,h,w,C)"}
+_SIGNATURES = {
+    2: "(H,W,C),(h,w,n),(C)->(h,w,C)",
+    3: "(D,H,W,C),(d,h,w,n),(C)->(d,h,w,C)",
+}
 
 
 def _as_fill(

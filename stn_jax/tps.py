@@ -127,12 +127,22 @@ def tps_points(
     coefficients = jnp.asarray(coefficients, control_points.dtype)
     targets = jnp.asarray(target_points, control_points.dtype)
 
-    def one(control_points: jax.Array, points: jax.Array) -> jax.Array:
-        spline = coefficients @ control_points
-        return at_finite(lambda points: terms(jnp, points, targets) @ spline, points)
-
     with jax.default_matmul_precision("highest"):
-        return lift(one, "(k,n),(p,n)->(p,n)", params=control_points, points=points)
+        return lift(
+            _spline_at,
+            "(m,k),(k,n),(k,n),(p,n)->(p,n)",
+            coefficients=coefficients,
+            target_points=targets,
+            params=control_points,
+            points=points,
+        )
+
+
+def _spline_at(
+    coefficients: jax.Array, targets: jax.Array, control: jax.Array, points: jax.Array
+) -> jax.Array:
+    spline = coefficients @ control
+    return at_finite(lambda points: terms(jnp, points, targets) @ spline, points)
 
 
 def _basis(

@@ -321,7 +321,13 @@ def test_a_spline_through_degenerate_points(x64):
 
 @pytest.mark.parametrize(
     ("family", "ndim"),
-    [("similarity", 2), ("similarity", 3), ("affine", 3), ("projective", 2)],
+    [
+        ("similarity", 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("similarity", 3), ("affine", 3), ("projective", 2))
+        ),
+    ],
 )
 def test_gradients(x64, rng, family, ndim):
     """Also where the points are a regular lattice, whose singular values repeat."""

@@ -56,7 +56,13 @@ def test_agrees_with_the_definition(rng, size, padding_mode, align_corners):
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize(
     ("ndim", "method"),
-    [(2, "bilinear"), (2, "nearest"), (2, "bicubic"), (3, "bilinear"), (3, "nearest")],
+    [
+        (2, "bilinear"),
+        (2, "nearest"),
+        pytest.param(2, "bicubic", marks=pytest.mark.slow),
+        (3, "bilinear"),
+        (3, "nearest"),
+    ],
 )
 def test_agrees_with_pytorch(
     torch_fixtures, x64, ndim, method, padding_mode, align_corners
@@ -217,16 +223,21 @@ def test_gradients_agree_with_finite_differences(x64, rng, size, padding_mode):
 
 @pytest.mark.parametrize("padding_mode", MODES)
 def test_on_the_lattice_the_gradient_is_right_hand(rng, padding_mode):
-    """The trap: with ceil as the upper neighbor it would be zero here."""
-    image = jnp.array(rng.normal(size=(1, 5, 1)), jnp.float32)
+    """The trap: with ceil as the upper neighbor it would be zero here.
 
-    def read(x):
-        point = to_normalized(jnp.stack([x, jnp.zeros_like(x)])[None, None], (1, 5))
+    Of four pixels, since their centers are exact in normalized coordinates.
+    """
+    image = jnp.array(rng.normal(size=(1, 4, 1)), jnp.float32)
+
+    @jax.jit
+    @jax.grad
+    def slope_at(x):
+        point = to_normalized(jnp.stack([x, jnp.zeros_like(x)])[None, None], (1, 4))
         return bilinear_sample(image, point, padding_mode=padding_mode)[0, 0, 0]
 
     row = image[0, :, 0]
-    for x in range(4):
-        slope = jax.grad(read)(jnp.float32(x))
+    for x in range(3):
+        slope = slope_at(jnp.float32(x))
         np.testing.assert_allclose(slope, row[x + 1] - row[x], rtol=1e-4)
 
 

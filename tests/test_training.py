@@ -157,8 +157,14 @@ def test_two_runs_with_one_seed_are_the_same_run(digits, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n, (_, c) in CONFIGS.items() if "-" in n])
-@pytest.mark.parametrize("network", ["lean", "paper"])
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        *((name, "lean") for name in CONFIGS if "-" in name),
+        ("r-cnn", "paper"),
+        ("rts-st_cnn-tps", "paper"),
+    ],
+)
 def test_every_configuration_learns(digits, name, network):
     setup = dataclasses.replace(
         CONFIGS[name][1],

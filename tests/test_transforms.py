@@ -53,6 +53,12 @@ BATCHES = [(), (1,), (3, 2)]
 
 pytestmark = pytest.mark.usefixtures("strict")
 each_group = pytest.mark.parametrize("family", GROUPS, ids=str)
+large = [f for f in FAMILIES if f.ndim == 3 and (f in CHAINS or hasattr(f, "aspect"))]
+each_family_with_slow_ones = pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=pytest.mark.slow) if f in large else f for f in FAMILIES],
+    ids=str,
+)
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
 
@@ -218,7 +224,7 @@ def act(matrix, points):
     return moved[..., :-1] / moved[..., -1:]
 
 
-@each_family
+@each_family_with_slow_ones
 def test_the_laws(x64, rng, family):
     size, n = size_for(family), family.ndim
     stretched = n == 3 and getattr(family, "aspect", 1) != 1
@@ -343,7 +349,7 @@ def test_what_is_infinite_stays_so(rng):
 # gradients
 
 
-@each_family
+@each_family_with_slow_ones
 def test_gradients_at_the_identity_and_elsewhere(x64, rng, family):
     """Never NaN, and never zero, where every layer starts."""
     identity, elsewhere = (
@@ -356,6 +362,7 @@ def test_gradients_at_the_identity_and_elsewhere(x64, rng, family):
     assert all((jnp.abs(slope) > 1e-4).all() for (slope,) in slopes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [Similarity(), Rigid(3), Projective()], ids=str)
 def test_gradients_of_inverse_and_composition_at_the_identity(x64, rng, family):
     identity = jnp.asarray(family.identity, float)
