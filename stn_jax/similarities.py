@@ -78,8 +78,8 @@ class Similarity(_Undistorted):
 
     >>> Similarity().identity
     Array([1., 0., 0., 0.], dtype=float32)
-    >>> Similarity().inverse(jnp.array([0.5, 0.3, 0.0, 0.0]))[:2].round(2)
-    Array([ 2. , -0.3], dtype=float32)
+    >>> Similarity().inverse(jnp.array([0.5, 0.25, 0.0, 0.0]))[:2].round(2)
+    Array([ 2.  , -0.25], dtype=float32)
     """
 
     ndim: int = 2
