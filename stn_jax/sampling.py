@@ -52,7 +52,8 @@ def sample(
         volumes trilinear); "bicubic" (Keys' kernel with A = -0.75, PyTorch's) and
         "catmull_rom" (with A = -0.5); "lanczos3" (normalized to sum 1); "bspline2" to
         "bspline5" (the spline through the pixels: the image is prefiltered to match
-        its ``padding_mode``); or a :class:`~stn_jax.Kernel` of one's own.
+        its ``padding_mode``, by matrices made in float64, stable in float32 for all
+        degrees); or a :class:`~stn_jax.Kernel` of one's own.
       padding_mode: what lies outside the image: "zeros"; "constant", the fill value;
         "border", the nearest pixel; "reflection", the image mirrored at its edges, or
         with ``align_corners`` at the centers of its outermost pixels; "wrap", the image
