@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ class Group:
     """
 
     ndim: int
+
+    # whether each coordinate of the source hangs on its own axis of the output alone
+    is_axis_aligned: ClassVar[bool] = False
 
     def _matrix(self, params: jax.Array) -> jax.Array:
         raise NotImplementedError

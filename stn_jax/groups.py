@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ class Translation(Group):
 
     ndim: int = 2
 
+    is_axis_aligned: ClassVar[bool] = True
+
     def _matrix(self, params: jax.Array) -> jax.Array:
         return homogeneous(jnp.eye(self.ndim, dtype=params.dtype), params)
 
@@ -40,14 +43,16 @@ class Translation(Group):
 class Attention(Group):
     """Isotropic scale and translation, the paper's attention: ``(s, tx, ty[, tz])``.
 
-    s < 1 zooms in. With a fixed ``scale``, as in the paper's experiments on birds, the
-    parameters are ``(tx, ty[, tz])`` alone; these transformations are no group (there
-    is no inverse, no composition) and do not contain the identity: a layer starts at
-    the center.
+    s < 1 zooms in. Not ``isotropic``, each axis has a scale of its own: ``(sx, sy[,
+    sz], tx, ty[, tz])``. With a fixed ``scale``, as in the paper's experiments on
+    birds, the parameters are ``(tx, ty[, tz])`` alone; these transformations are no
+    group (there is no inverse, no composition) and do not contain the identity: a layer
+    starts at the center.
 
     Args:
       ndim: 2 for images, 3 for volumes.
       scale: a positive number, or None: a parameter.
+      isotropic: one scale for all axes, or one for each.
 
     >>> Attention().identity
     Array([1., 0., 0.], dtype=float32)
@@ -59,22 +64,34 @@ class Attention(Group):
 
     ndim: int = 2
     scale: float | None = None
+    isotropic: bool = True
+
+    is_axis_aligned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scale is not None:
+            if not self.isotropic:
+                raise ValueError(
+                    "isotropic=False makes a parameter of each axis's scale; got "
+                    f"scale={self.scale!r}, which fixes them"
+                )
             object.__setattr__(self, "scale", as_positive(self.scale, "scale"))
 
     def _matrix(self, params: jax.Array) -> jax.Array:
-        scale = params[0] if self.scale is None else self.scale
-        linear = scale * jnp.eye(self.ndim, dtype=params.dtype)
-        return homogeneous(linear, params[-self.ndim :])
+        scales, translation = params[: -self.ndim], params[-self.ndim :]
+        if self.scale is not None:
+            scales = jnp.full_like(translation, self.scale)
+        scales = jnp.broadcast_to(scales, translation.shape)
+        return homogeneous(jnp.diag(scales), translation)
 
     def _params(self, matrix: jax.Array) -> jax.Array:
         if self.scale is not None:
             return matrix[:-1, -1]
-        scale = jnp.trace(matrix[:-1, :-1]) / self.ndim
-        return jnp.concatenate([scale[None], matrix[:-1, -1]])
+        scales = jnp.diagonal(matrix)[:-1]
+        if self.isotropic:
+            scales = scales.mean(keepdims=True)
+        return jnp.concatenate([scales, matrix[:-1, -1]])
 
     def inverse(self, params: ArrayLike) -> jax.Array:
         """The parameters of the inverse, input to output, for a free scale."""

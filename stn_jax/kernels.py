@@ -54,6 +54,18 @@ def taps(kernel: str | Kernel, x: jax.Array) -> tuple[jax.Array, list[jax.Array]
     return base.astype(jnp.int32) - (n - 1) // 2, weights(x - base)
 
 
+def profile(kernel: str | Kernel, distance: jax.Array) -> jax.Array:
+    """The kernel as a function of signed distances, not normalized to any sum."""
+    if isinstance(kernel, Kernel):
+        is_near = jnp.abs(distance) <= kernel.support
+        return jnp.where(is_near, kernel.weight(distance), 0)
+    n, weights = PROFILES[kernel]
+    floor = jnp.floor(distance)
+    tap = (n - 1) // 2 - floor
+    pieces = weights(distance - floor)
+    return jnp.select([tap == i for i in range(n)], pieces)
+
+
 def _known(kernel: Kernel) -> tuple[int, Weights]:
     n = math.ceil(2 * kernel.support)
 
@@ -85,7 +97,7 @@ def _cubic(t: jax.Array, *, a: float) -> list[jax.Array]:
 
 
 def _lanczos(t: jax.Array, *, a: int) -> list[jax.Array]:
-    """sinc(d) sinc(d / a) for |d| < a, normalized to sum 1.
+    """sinc(d) sinc(d / a) for |d| < a.
 
     sin(pi d) is written as sin(pi t) with alternating signs, which is exactly zero
     where x is an integer.
@@ -99,8 +111,14 @@ def _lanczos(t: jax.Array, *, a: int) -> list[jax.Array]:
         weight = sign * jnp.sin(jnp.pi * t) / safe * (a * jnp.sin(safe / a) / safe)
         around_zero = 1 - (jnp.pi * d) ** 2 * (1 + 1 / a**2) / 6
         weights.append(jnp.where(is_center, around_zero, weight))
-    total = sum(weights)
-    return [weight / total for weight in weights]
+    return weights
+
+
+def _normalized(t: jax.Array, *, weights: Weights) -> list[jax.Array]:
+    """Weights divided by their sum."""
+    parts = weights(t)
+    total = sum(parts)
+    return [part / total for part in parts]
 
 
 def bspline(t: Any, *, degree: int) -> list[Any]:
@@ -119,12 +137,18 @@ Weights = Callable[[jax.Array], list[jax.Array]]
 
 SPLINES = {f"bspline{degree}": degree for degree in (2, 3, 4, 5)}
 
-# how many taps, and their weights
-METHODS: dict[str, tuple[int, Weights]] = {
-    "nearest": (1, lambda t: [jnp.ones_like(t)]),
+# how many taps, and their weights: of the kernels that can be widened to antialias
+PROFILES: dict[str, tuple[int, Weights]] = {
     "bilinear": (2, _bilinear),
     "bicubic": (4, partial(_cubic, a=-0.75)),
     "catmull_rom": (4, partial(_cubic, a=-0.5)),
     "lanczos3": (6, partial(_lanczos, a=3)),
+}
+
+# and of all
+METHODS: dict[str, tuple[int, Weights]] = {
+    "nearest": (1, lambda t: [jnp.ones_like(t)]),
+    **PROFILES,
+    "lanczos3": (6, partial(_normalized, weights=partial(_lanczos, a=3))),
     **{name: (p + 1, partial(bspline, degree=p)) for name, p in SPLINES.items()},
 }

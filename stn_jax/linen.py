@@ -26,8 +26,8 @@ class SpatialTransformer(nn.Module):
         ``(B, features)``.
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
       size: of the output, ``(height, width)``; that of the images when None.
-      method, padding_mode, fill_value, align_corners, outside: as in
-        :func:`~stn_jax.sample`.
+      method, padding_mode, fill_value, align_corners, outside, antialias: as in
+        :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
 
     >>> st = SpatialTransformer(DenseLocalization())
     >>> images = jnp.ones((2, 28, 28, 1))
@@ -46,6 +46,7 @@ class SpatialTransformer(nn.Module):
     fill_value: ArrayLike = 0.0
     align_corners: bool = False
     outside: str = "blend"
+    antialias: bool = False
 
     def setup(self) -> None:
         """The regression layer, at zero weights and the identity."""
@@ -76,6 +77,7 @@ class SpatialTransformer(nn.Module):
             fill_value=self.fill_value,
             align_corners=self.align_corners,
             outside=self.outside,
+            antialias=self.antialias,
         )
 
     def __call__(self, images: jax.Array) -> jax.Array:

@@ -32,8 +32,8 @@ class SpatialTransformer(nnx.Module):
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
       size: of the output, ``(height, width)``; that of the images when None.
       features: how many features ``localization`` returns.
-      method, padding_mode, fill_value, align_corners, outside: as in
-        :func:`~stn_jax.sample`.
+      method, padding_mode, fill_value, align_corners, outside, antialias: as in
+        :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
       rngs: Flax's random streams.
 
     Volumes ``(B, D, H, W, C)`` work alike with ``Affine(ndim=3)``.
@@ -59,6 +59,7 @@ class SpatialTransformer(nnx.Module):
         fill_value: ArrayLike = 0.0,
         align_corners: bool = False,
         outside: str = "blend",
+        antialias: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         self.localization = localization
@@ -69,6 +70,7 @@ class SpatialTransformer(nnx.Module):
         self.fill_value = fill_value
         self.align_corners = align_corners
         self.outside = outside
+        self.antialias = antialias
         self.regression = nnx.Linear(
             features,
             transform.num_params,
@@ -101,6 +103,7 @@ class SpatialTransformer(nnx.Module):
             fill_value=self.fill_value,
             align_corners=self.align_corners,
             outside=self.outside,
+            antialias=self.antialias,
         )
 
     def __call__(self, images: jax.Array) -> jax.Array:

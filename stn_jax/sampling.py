@@ -96,7 +96,7 @@ def sample(
         grid = grid.astype(promote(grid.dtype, jnp.finfo(image.dtype).dtype))
     ndim = check_image_and_grid(image, grid)
     modes = as_modes(padding_mode, ndim)
-    fill = _as_fill(fill_value, modes, outside, image)
+    fill = as_fill(fill_value, modes, outside, image)
     if outside == "fill":
         modes = tuple("border" if m in ("zeros", "constant") else m for m in modes)
     degree = SPLINES.get(method) if isinstance(method, str) else None
@@ -185,7 +185,7 @@ _SIGNATURES = {
 }
 
 
-def _as_fill(
+def as_fill(
     value: ArrayLike, modes: tuple[str, ...], outside: str, image: jax.Array
 ) -> jax.Array:
     """The fill value of every channel, (C,)."""

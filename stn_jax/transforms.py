@@ -11,6 +11,7 @@ The families here have one more, ``apply(params, points)``, for key points and b
 and those that are groups of matrices, :class:`Translation`, :class:`Attention`,
 :class:`Rigid`, :class:`Similarity`, :class:`Affine` and :class:`Projective`, four:
 ``matrix(params)`` and ``params(matrix)``, ``inverse(params)`` and ``compose(a, b)``.
+A group whose ``is_axis_aligned`` is True can be warped with ``antialias=True``.
 
 All map output to input, in normalized coordinates.
 """

@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .sampling import sample
+from .checks import as_image, as_size, check_choice, promote
+from .kernels import PROFILES, Kernel
+from .lifting import lift
+from .padding import as_modes
+from .sampling import as_fill, sample
+from .separable import antialiased
 from .transforms import Transform
 
 
@@ -20,6 +25,7 @@ def warp(
     size: Sequence[int] | None = None,
     *,
     align_corners: bool = False,
+    antialias: bool = False,
     **sampling: Any,
 ) -> jax.Array:
     """The image sampled on the grid that a family's parameters describe.
@@ -31,6 +37,12 @@ def warp(
       params: ``(*batch, P)``, as the family means them, in normalized coordinates.
       size: of the output, static; that of the image when None.
       align_corners: as in :func:`~stn_jax.sample`.
+      antialias: widen the kernel where the image shrinks, so that every pixel counts,
+        as ``jax.image.scale_and_translate`` does: the weights are those of the image's
+        own pixels, divided by their sum. For ``Translation`` and ``Attention`` with
+        ``outside="fill"``, and the kernels "bilinear", "bicubic", "catmull_rom",
+        "lanczos3" and a :class:`~stn_jax.Kernel`. Every pixel of a row and a column
+        takes part, most with weight 0: a NaN among them spreads.
       sampling: ``method``, ``padding_mode``, ``fill_value`` and ``outside``, as in
         :func:`~stn_jax.sample`.
 
@@ -38,17 +50,71 @@ def warp(
       ``(*batch, *size, C)``, with the image's dtype.
 
     Raises:
-      TypeError, ValueError: those of the family's grid and of the sampler.
+      TypeError, ValueError: those of the family's grid and of the sampler; what
+        ``antialias`` does not go with.
 
-    >>> from stn_jax.transforms import Affine
+    >>> from stn_jax.transforms import Affine, Attention
     >>> image = jnp.arange(4.0).reshape(1, 4, 1)
     >>> mirrored = jnp.array([-1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     >>> warp(image, Affine(), mirrored, method="nearest")[0, :, 0]
     Array([3., 2., 1., 0.], dtype=float32)
+    >>> stripes = jnp.tile(jnp.array([0.0, 1.0]), 8).reshape(1, 16, 1)
+    >>> whole = Attention().identity
+    >>> warp(stripes, Attention(), whole, (1, 3), method="nearest")[0, :, 0]
+    Array([0., 0., 1.], dtype=float32)
+    >>> warp(
+    ...     stripes, Attention(), whole, (1, 3), antialias=True, outside="fill"
+    ... )[0, :, 0].round(1)
+    Array([0.5, 0.5, 0.5], dtype=float32)
     """
     image = jnp.asarray(image)
+    ndim = getattr(transform, "ndim", 2)
     if size is None:
-        ndim = getattr(transform, "ndim", 2)
         size = image.shape[-ndim - 1 : -1]
+    if antialias:
+        return _antialiased(image, transform, params, size, align_corners, **sampling)
     grid = transform.grid(params, size, align_corners=align_corners)
     return sample(image, grid, align_corners=align_corners, **sampling)
+
+
+def _antialiased(
+    image: jax.Array,
+    transform: Any,
+    params: ArrayLike,
+    size: Sequence[int],
+    align_corners: bool,
+    method: str | Kernel = "bilinear",
+    padding_mode: str | Sequence[str] = "zeros",
+    fill_value: ArrayLike = 0.0,
+    outside: str = "blend",
+) -> jax.Array:
+    """The axis-aligned families, by one product of matrices for each axis."""
+    if not getattr(transform, "is_axis_aligned", False):
+        raise ValueError(
+            "antialias=True is for axis-aligned families, Translation and Attention; "
+            f"got {transform}. Of others, warp to a multiple of the size and average"
+        )
+    check_choice("method under antialias=True", method, PROFILES, instead=Kernel)
+    if outside != "fill" or padding_mode not in ("zeros", "constant"):
+        raise ValueError(
+            "antialias=True weighs the image's own pixels alone, and fills outside: it "
+            f'takes outside="fill" and no padding_mode; got outside={outside!r}, '
+            f"padding_mode={padding_mode!r}"
+        )
+    image, ndim = as_image(image), transform.ndim
+    if image.ndim < ndim + 1 or 0 in image.shape[-ndim - 1 : -1]:
+        raise ValueError(
+            f"image must have {ndim} axes of pixels and one of channels, for "
+            f"{transform}; got shape {image.shape}"
+        )
+    size, matrix = as_size(size, ndims=(ndim,)), transform.matrix(params)
+    matrix = matrix.astype(promote(matrix.dtype, jnp.finfo(image.dtype).dtype))
+    return lift(
+        antialiased,
+        {2: "(H,W,C),(k,k),(C)->(h,w,C)", 3: "(D,H,W,C),(k,k),(C)->(d,h,w,C)"}[ndim],
+        {"size": size, "method": method, "align_corners": align_corners},
+        compiled=isinstance(method, str),
+        image=image,
+        params=matrix,
+        fill_value=as_fill(fill_value, as_modes(padding_mode, ndim), outside, image),
+    )

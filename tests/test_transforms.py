@@ -28,6 +28,8 @@ GROUPS = [
     Translation(3),
     Attention(),
     Attention(3),
+    Attention(isotropic=False),
+    Attention(3, isotropic=False),
     Rigid(),
     Rigid(3),
     Rigid(aspect=1.5),
@@ -91,6 +93,11 @@ def planar(a, b, c, d, tx, ty):
     [
         (Translation(), [0.1, 0.2], planar(1, 0, 0, 1, 0.1, 0.2)),
         (Attention(), [0.5, 0.1, 0.2], planar(0.5, 0, 0, 0.5, 0.1, 0.2)),
+        (
+            Attention(isotropic=False),
+            [0.5, 2.0, 0.1, 0.2],
+            planar(0.5, 0, 0, 2.0, 0.1, 0.2),
+        ),
         (Attention(scale=0.5), [0.1, 0.2], planar(0.5, 0, 0, 0.5, 0.1, 0.2)),
         (Rigid(), [np.pi / 6, 0.1, 0.2], planar(COS30, -0.5, 0.5, COS30, 0.1, 0.2)),
         (Similarity(), [2, np.pi / 2, 0.1, 0.2], planar(0, -2, 2, 0, 0.1, 0.2)),
@@ -392,6 +399,7 @@ def test_families_are_equal_and_hashable_by_value():
         (lambda: Rigid(aspect=(1, 2)), r"must be width / height .* got \(1, 2\)"),
         (lambda: Rigid(3, aspect=2.0), r"\(width / height, depth / height\)"),
         (lambda: Attention(scale=-1), "scale must be a positive number; got -1"),
+        (lambda: Attention(scale=1.0, isotropic=False), "got scale=1.0, which fixes"),
         (lambda: ThinPlateSpline((1, 4)), r"shape must be .* got \(1, 4\)"),
         (lambda: ThinPlateSpline((4, 4, 4, 4)), "shape must be"),
         (lambda: Chain(Affine()), "two or more members"),

@@ -75,7 +75,7 @@ RTS = Config(models=ALL, distortion="rts")
 CONFIGS: dict[str, tuple[str, Config]] = {
     "demo": (
         "CNN and ST-CNN side by side on RTS-distorted digits, in minutes",
-        replace(RTS, models=("cnn", "st_cnn-affine"), dataset="digits", steps=3_000),
+        replace(RTS, models=("cnn", "st_cnn-affine"), dataset="digits", steps=1_500),
     ),
     "r": ("R, digits rotated by up to 90 degrees: all three models", R),
     "r-cnn": ("R, the CNN without a transformer", replace(R, models=("cnn",))),
