@@ -18,11 +18,12 @@ from .checks import (
     promote,
 )
 from .coordinates import COORDINATES
-from .interpolation import Axis, interpolate
+from .interpolation import interpolate
 from .kernels import METHODS, SPLINES, Kernel
 from .lifting import lift
 from .padding import as_modes
 from .splines import coefficients, margin
+from .taps import Axis
 
 
 def sample(
@@ -107,6 +108,7 @@ def sample(
     options = {
         "method": method,
         "axes": axes,
+        "is_filled": not _is_zero(fill_value) and not set(modes) <= {"zeros", "border"},
         "is_residual": bool(degree),
         "is_hard": outside == "fill",
         "dtype": image.dtype,
@@ -185,13 +187,17 @@ _SIGNATURES = {
 }
 
 
+def _is_zero(value: ArrayLike) -> bool:
+    """Whether a value is known to be zero when tracing."""
+    return not isinstance(value, Tracer) and bool(np.all(np.asarray(value) == 0))
+
+
 def as_fill(
     value: ArrayLike, modes: tuple[str, ...], outside: str, image: jax.Array
 ) -> jax.Array:
     """The fill value of every channel, (C,)."""
     is_known = not isinstance(value, Tracer)
-    is_zero = is_known and np.all(np.asarray(value) == 0)
-    if not (is_zero or outside == "fill" or set(modes) - {"zeros", "border"}):
+    if not (_is_zero(value) or outside == "fill" or set(modes) - {"zeros", "border"}):
         raise ValueError(
             f"padding_mode={modes[0]!r} never shows fill_value={value!r}, "
             'which is for padding_mode="constant" or outside="fill"'

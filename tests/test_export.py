@@ -114,6 +114,25 @@ def test_gradients_are_exported_along(rng):
         np.testing.assert_allclose(ours, slope, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 9])
+def test_gradients_with_one_image_for_as_many_grids_as_there_are(rng, channels):
+    picture, grids = image(rng, 5, 6, channels), grid(rng, 3, 4, 4, 2)
+
+    def gradients(picture, grids):
+        def loss(*arrays):
+            return (stn_jax.bilinear_sample(*arrays) ** 2).sum()
+
+        return jax.grad(loss, (0, 1))(picture, grids)
+
+    (b,) = export.symbolic_shape("b")
+    open_ended = jax.ShapeDtypeStruct((b, 4, 4, 2), jnp.float32)
+    exported = export.export(jax.jit(gradients), platforms=PLATFORMS)
+    loaded = export.deserialize(exported(picture, open_ended).serialize())
+    expected = gradients(picture, grids)
+    for ours, theirs in zip(loaded.call(picture, grids), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("transform", [Affine(), ThinPlateSpline((3, 3))], ids=str)
 def test_a_spatial_transformer(rng, transform):

@@ -1,0 +1,216 @@
+"""Reading images at points, as a primitive of JAX's: its derivatives and its batches.
+
+It has three operations, all on ``images (P, *size, C)`` read at ``points (P, M, n)``:
+the values ``(P, M, C)``, their tangents, and the cotangents of images and points. Each
+is defined by plain JAX (``_values``), which also defines all higher derivatives; on a
+CPU the cotangents are those of :mod:`stn_jax.adjoint`. A mapped axis is folded: into P
+where each example has an image of its own, into M where all read the same one, which
+therefore is never copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from . import adjoint
+from .taps import Axis, weighted_sum
+
+METHODS = ("bilinear",)  # that are read so
+
+
+def read(
+    image: jax.Array, points: jax.Array, *, method: str, axes: tuple[Axis, ...]
+) -> jax.Array:
+    """One image ``(*size, C)`` at points ``(*shape, n)`` that are no NaN: ``(*shape,
+    C)``, with zeros where no pixel is.
+    """
+    image, points = _all_varying(image, points)
+    *shape, n = points.shape
+    flat = points.reshape(1, math.prod(shape), n)
+    (out,) = _values_p.bind(image[None], flat, method=method, axes=axes)
+    return out.reshape(*shape, image.shape[-1])
+
+
+# what the operations are
+
+
+def _values(image: jax.Array, points: jax.Array, **options: Any) -> list[jax.Array]:
+    return [jax.vmap(partial(weighted_sum, **options))(image, points)]
+
+
+def _tangents(
+    image: jax.Array,
+    points: jax.Array,
+    *dots: jax.Array,
+    wants: tuple[bool, bool],
+    **options: Any,
+) -> list[jax.Array]:
+    """``dots`` are the tangents of what ``wants`` says."""
+    function, primals = _of_wanted(image, points, wants, options)
+    return jax.jvp(function, primals, dots)[1]
+
+
+def _cotangents(
+    image: jax.Array,
+    points: jax.Array,
+    out_bar: jax.Array,
+    *,
+    wants: tuple[bool, bool],
+    **options: Any,
+) -> list[jax.Array]:
+    function, primals = _of_wanted(image, points, wants, options)
+    return [*jax.vjp(function, *primals)[1]([out_bar])]
+
+
+def _of_wanted(
+    image: jax.Array, points: jax.Array, wants: tuple[bool, bool], options: Any
+) -> tuple[Callable[..., list[jax.Array]], tuple[jax.Array, ...]]:
+    """The values as a function of the image, of the points, or of both."""
+    both = (image, points)
+
+    def function(*wanted: jax.Array) -> list[jax.Array]:
+        given = iter(wanted)
+        full = [next(given) if w else x for w, x in zip(wants, both, strict=True)]
+        return _values(*full, **options)
+
+    return function, tuple(x for w, x in zip(wants, both, strict=True) if w)
+
+
+def _cotangents_by_platform(*arrays: jax.Array, **options: Any) -> list[jax.Array]:
+    return lax.platform_dependent(
+        *arrays,
+        cpu=partial(adjoint.cotangents, **options),
+        default=partial(_cotangents, **options),
+    )
+
+
+# how JAX derives and maps them
+
+
+def _primitive(name: str, plain: Callable, fast: Callable) -> Primitive:
+    """An operation of several arrays, defined by ``plain``, run as ``fast``."""
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(jax.jit(fast, static_argnames=("method", "axes", "wants")))
+    primitive.def_abstract_eval(partial(_abstract, plain))
+    mlir.register_lowering(primitive, mlir.lower_fun(fast, multiple_results=True))
+    return primitive
+
+
+def _abstract(plain: Callable, *avals: Any, **options: Any) -> list[Any]:
+    """Shapes and dtypes as ``plain`` has them, on the devices where the points are."""
+    structs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    found = jax.eval_shape(partial(plain, **options), *structs)
+    return [avals[1].update(shape=x.shape, dtype=x.dtype) for x in found]
+
+
+_values_p = _primitive("stn_jax_values", _values, _values)
+_tangents_p = _primitive("stn_jax_tangents", _tangents, _tangents)
+_cotangents_p = _primitive("stn_jax_cotangents", _cotangents, _cotangents_by_platform)
+
+
+def _values_jvp(primals: Sequence, tangents: Sequence, **options: Any) -> tuple:
+    out = _values_p.bind(*primals, **options)
+    wants = tuple(type(tangent) is not ad.Zero for tangent in tangents)
+    dots = [t for t, want in zip(tangents, wants, strict=True) if want]
+    return out, _tangents_p.bind(*primals, *dots, wants=wants, **options)
+
+
+def _plain_jvp(
+    plain: Callable, primals: Sequence, tangents: Sequence, **options: Any
+) -> tuple:
+    """Of the derivatives, of any order: what plain JAX makes of their definition."""
+    tangents = [
+        jnp.zeros_like(p) if type(t) is ad.Zero else t
+        for p, t in zip(primals, tangents, strict=True)
+    ]
+    return jax.jvp(partial(plain, **options), tuple(primals), tuple(tangents))
+
+
+def _tangents_transpose(
+    out_bars: Sequence,
+    image: jax.Array,
+    points: jax.Array,
+    *dots: Any,
+    wants: tuple[bool, bool],
+    **options: Any,
+) -> list[Any]:
+    (out_bar,) = out_bars
+    if type(out_bar) is ad.Zero:
+        return [None] * (2 + len(dots))
+    found = _cotangents_p.bind(image, points, out_bar, wants=wants, **options)
+    return [None, None, *found]
+
+
+ad.primitive_jvps[_values_p] = _values_jvp
+ad.primitive_jvps[_tangents_p] = partial(_plain_jvp, _tangents)
+ad.primitive_jvps[_cotangents_p] = partial(_plain_jvp, _cotangents)
+ad.primitive_transposes[_tangents_p] = _tangents_transpose
+
+
+def _batch(
+    primitive: Primitive, arrays: Sequence, dims: Sequence, **options: Any
+) -> tuple[list[jax.Array], list[int]]:
+    """Fold a mapped axis into P, or into M where no image is mapped."""
+    wants = options.get("wants", (False, False))
+    is_image = [True, False]
+    if primitive is _tangents_p:
+        is_image += [kind for kind, want in zip(is_image, wants, strict=True) if want]
+    if primitive is _cotangents_p:
+        is_image += [False]
+    mapped = [dim is not None for dim in dims]
+    is_own = any(m and i for m, i in zip(mapped, is_image, strict=True))
+    # the gradient of a shared image is due for each example, not their sum
+    is_own |= primitive is _cotangents_p and wants[0]
+    (size,) = {a.shape[d] for a, d, m in zip(arrays, dims, mapped, strict=True) if m}
+
+    def fold(array: jax.Array, dim: int, is_mapped: bool, is_image: bool) -> jax.Array:
+        if is_image and not is_own:
+            return array
+        if is_mapped:
+            array = jnp.moveaxis(array, dim, 0)
+        else:
+            array = jnp.broadcast_to(array[None], (size, *array.shape))
+        if is_own:
+            return array.reshape(size * array.shape[1], *array.shape[2:])
+        array = jnp.moveaxis(array, 0, 1)  # (P, size, M, ...)
+        return array.reshape(array.shape[0], size * array.shape[2], *array.shape[3:])
+
+    each = zip(arrays, dims, mapped, is_image, strict=True)
+    found = primitive.bind(*_all_varying(*(fold(*one) for one in each)), **options)
+    axis = 0 if is_own else 1
+    inner = [n for d, n in enumerate(arrays[1].shape) if d != dims[1]][axis]
+    return [
+        x.reshape(*x.shape[:axis], size, inner, *x.shape[axis + 1 :]) for x in found
+    ], [axis] * len(found)
+
+
+for _p in (_values_p, _tangents_p, _cotangents_p):
+    batching.primitive_batchers[_p] = partial(_batch, _p)
+
+
+def _all_varying(*arrays: jax.Array) -> list[jax.Array]:
+    """Inside ``jax.shard_map``: varying over all axes over which one of them is."""
+    union = frozenset().union(*map(_axes_of_variation, arrays))
+    cast = getattr(lax, "pcast", None)  # jax 0.10 and later
+    cast = partial(cast, to="varying") if cast else getattr(lax, "pvary", None)
+    return [
+        cast(array, missing) if cast and missing else array
+        for array in arrays
+        for missing in [tuple(union - _axes_of_variation(array))]
+    ]
+
+
+def _axes_of_variation(array: jax.Array) -> frozenset[str]:
+    aval = jax.typeof(array)
+    kind = getattr(aval, "manual_axis_type", None)
+    return frozenset(kind.varying if kind else getattr(aval, "vma", ()))

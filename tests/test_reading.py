@@ -1,0 +1,180 @@
+"""Reading as a primitive: equal to plain JAX in all derivatives, under all maps."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stn_jax import bilinear_sample, sample
+from stn_jax.padding import RULES
+from stn_jax.reading import read
+from stn_jax.taps import Axis, weighted_sum
+
+pytestmark = pytest.mark.usefixtures("strict")
+SIZES = {2: (5, 4), 3: (3, 4, 2)}
+
+
+def axes_of(size, mode="zeros"):
+    return tuple(Axis(n, mode, 0, False, "normalized") for n in size)
+
+
+def both_ways(size, mode="zeros"):
+    """The primitive, and the plain sum that defines it."""
+    options = {"method": "bilinear", "axes": axes_of(size, mode)}
+    return partial(read, **options), partial(weighted_sum, **options)
+
+
+def inputs(rng, size, channels, batch=()):
+    image = jnp.asarray(rng.normal(size=(*batch, *size, channels)))
+    points = rng.uniform(-1.5, 1.5, size=(*batch, 3, 4, len(size)))
+    return image, jnp.asarray(points)
+
+
+@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("channels", [1, 3, 9])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_gradients_are_those_of_plain_jax(rng, x64, ndim, channels, mode):
+    """Each alone and both together, with channels few and many."""
+    image, points = inputs(rng, SIZES[ndim], channels)
+    ours, plain = both_ways(SIZES[ndim], mode)
+    bar = jnp.asarray(rng.normal(size=(3, 4, channels)))
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def gradients(function, wanted):
+        def loss(image, points):
+            return (bar * jnp.sin(function(image, points))).sum()
+
+        return jax.value_and_grad(loss, wanted)(image, points)
+
+    for wanted in (0, 1, (0, 1)):
+        chex.assert_trees_all_close(
+            gradients(ours, wanted), gradients(plain, wanted), rtol=1e-12, atol=1e-12
+        )
+
+
+def test_derivatives_of_any_order_and_mode(rng, x64):
+    size = (3, 4)
+    arrays, dots = inputs(rng, size, 2), inputs(rng, size, 2)
+
+    @partial(jax.jit, static_argnums=0)
+    def derivatives(function, arrays, dots):
+        image, points = arrays
+
+        def loss(arrays):
+            return jnp.sin(function(*arrays)).sum()
+
+        def slope(arrays):
+            (first, second), along = jax.grad(loss)(arrays), dots
+            return (first * along[0]).sum() + (second * along[1]).sum()
+
+        return {
+            "jvp": jax.jvp(loss, (arrays,), (dots,)),
+            "jvp of the image": jax.jvp(
+                lambda u: function(u, points), (image,), (dots[0],)
+            ),
+            "forward over reverse": jax.jvp(jax.grad(loss), (arrays,), (dots,)),
+            "reverse over reverse": jax.grad(slope)(arrays),
+            "reverse over forward": jax.grad(lambda a: jax.jvp(loss, (a,), (dots,))[1])(
+                arrays
+            ),
+            "third": jax.jvp(jax.grad(slope), (arrays,), (dots,)),
+        }
+
+    ours, plain = (derivatives(function, arrays, dots) for function in both_ways(size))
+    chex.assert_trees_all_close(ours, plain, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("in_axes", [(0, 0), (None, 0), (0, None), (2, 1)])
+@pytest.mark.parametrize("wanted", [0, 1, (0, 1)])
+def test_mapped_gradients(rng, x64, in_axes, wanted):
+    """vmap of grad and grad of vmap, with an image for each example or for all."""
+    size = (3, 4)
+    image, points = inputs(rng, size, 3, (5,))
+    arrays = [
+        x[0] if axis is None else jnp.moveaxis(x, 0, axis)
+        for x, axis in zip((image, points), in_axes, strict=True)
+    ]
+
+    # not closed over: jaxlib 0.7.2 folds the plain sum's scatter wrongly if constant
+    @partial(jax.jit, static_argnums=0)
+    def gradients(function, image, points):
+        def loss(image, points):
+            return jnp.sin(function(image, points)).sum()
+
+        def mapped(image, points):
+            return jax.vmap(loss, in_axes)(image, points).sum()
+
+        twice = jax.vmap(jax.vmap(jax.grad(loss, wanted), in_axes), (None, 0))
+        return (
+            jax.vmap(jax.grad(loss, wanted), in_axes)(image, points),
+            jax.grad(mapped, wanted)(image, points),
+            twice(image, jnp.stack([points, -points])),
+        )
+
+    ours, plain = (gradients(function, *arrays) for function in both_ways(size))
+    chex.assert_trees_all_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_an_image_for_many_grids_is_not_copied(rng):
+    """The program's memory grows with the grids, not with copies of the image."""
+    image = jax.ShapeDtypeStruct((512, 512, 3), jnp.float32)
+    grids = jax.ShapeDtypeStruct((64, 8, 8, 2), jnp.float32)
+
+    def loss(image, grids):
+        return bilinear_sample(image, grids).sum()
+
+    for function in (bilinear_sample, jax.grad(loss, 1), jax.grad(loss, (0, 1))):
+        for batched in (function, jax.vmap(function, (None, 0))):
+            if function is not bilinear_sample and batched is not function:
+                continue  # a user's vmap of it asks for a gradient for each grid
+            memory = jax.jit(batched).lower(image, grids).compile().memory_analysis()
+            image_bytes = 512 * 512 * 3 * 4
+            assert memory.temp_size_in_bytes < 2 * image_bytes
+
+
+def test_a_gradient_that_nobody_asked_for_is_not_computed():
+    """No scatter where the image is an input."""
+    image = jnp.ones((4, 5, 6, 3))
+    grid = jnp.zeros((4, 7, 8, 2))
+
+    def text(wanted):
+        gradient = jax.grad(lambda *a: bilinear_sample(*a).sum(), wanted)
+        return jax.jit(gradient).lower(image, grid).as_text()
+
+    assert "scatter" in text((0, 1))
+    assert "scatter" not in text(1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_of_half_precision(rng, dtype):
+    """Sums in float32, rounded once: closer to the truth than the dtype's own sums."""
+    image = jnp.asarray(rng.normal(size=(4, 5, 3)), dtype)
+    grid = jnp.asarray(rng.uniform(-1, 1, size=(30, 30, 2)), jnp.float32)
+
+    def gradients(image):
+        def loss(image, grid):
+            return bilinear_sample(image, grid).astype(jnp.float32).sum()
+
+        return jax.jit(jax.grad(loss, (0, 1)))(image, grid)
+
+    ours, exact = gradients(image), gradients(image.astype(jnp.float32))
+    assert ours[0].dtype == dtype
+    assert ours[1].dtype == jnp.float32
+    for a, b in zip(ours, exact, strict=True):
+        bound = 2 * float(jnp.finfo(dtype).eps) * np.abs(b).max()
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=bound)
+
+
+@pytest.mark.parametrize("padding_mode", ["constant", "reflection", "wrap"])
+def test_a_fill_that_is_not_finite_stays_outside(rng, padding_mode):
+    image = jnp.asarray(rng.normal(size=(4, 5, 2)), jnp.float32)
+    points = jnp.array([[[1.25, 2.5], [1e9, 0.0], [3.0, 3.0]]])
+    options = {"padding_mode": padding_mode, "coordinates": "pixel"}
+    out = sample(image, points, fill_value=jnp.inf, **options)
+    np.testing.assert_array_equal(out[0, 1], [np.inf, np.inf])
+    np.testing.assert_allclose(
+        out[0, 0], sample(image, points, **options)[0, 0], rtol=1e-6
+    )
