@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jax.typing import ArrayLike
 
 from .checks import check_features
@@ -93,6 +94,7 @@ class ConvLocalization(nn.Module):
       kernel_size: of the convolutions, along each axis; they do not pad.
       hidden: units of the fully connected layer, the features.
       downsample: the factor by which the images are averaged down first.
+      conv_general_dilated: what convolves, as in Flax's ``Conv``.
 
     >>> images = jnp.ones((2, 28, 28, 1))
     >>> ConvLocalization().init_with_output(jax.random.key(0), images)[0].shape
@@ -103,6 +105,7 @@ class ConvLocalization(nn.Module):
     kernel_size: int = 5
     hidden: int = 20
     downsample: int = 2
+    conv_general_dilated: Callable = lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -111,8 +114,13 @@ class ConvLocalization(nn.Module):
         for index, outputs in enumerate(self.channels):
             if index > 0:
                 x = _pool(nn.max_pool, 2, x)
-            kernel = (self.kernel_size,) * (x.ndim - 2)
-            x = nn.relu(nn.Conv(outputs, kernel, padding="VALID")(x))
+            conv = nn.Conv(
+                outputs,
+                (self.kernel_size,) * (x.ndim - 2),
+                padding="VALID",
+                conv_general_dilated=self.conv_general_dilated,
+            )
+            x = nn.relu(conv(x))
         if 0 in x.shape[1:]:
             raise ValueError(
                 f"images of shape {images.shape[1:]} are too small for "

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.typing import ArrayLike
 
 from .checks import as_size, check_features
@@ -123,6 +124,7 @@ class ConvLocalization(nnx.Module):
       kernel_size: of the convolutions, along each axis; they do not pad.
       hidden: units of the fully connected layer, the ``features``.
       downsample: the factor by which the images are averaged down first.
+      conv_general_dilated: what convolves, as in Flax's ``Conv``.
       rngs: Flax's random streams.
 
     Raises:
@@ -141,6 +143,7 @@ class ConvLocalization(nnx.Module):
         kernel_size: int = 5,
         hidden: int = 20,
         downsample: int = 2,
+        conv_general_dilated: Callable = lax.conv_general_dilated,
         rngs: nnx.Rngs,
     ) -> None:
         *size, inputs = image_shape
@@ -150,9 +153,15 @@ class ConvLocalization(nnx.Module):
             if index > 0:
                 layers.append(partial(_pool, nnx.max_pool, 2))
                 size = [n // 2 for n in size]
-            kernel = (kernel_size,) * len(size)
-            layers += [nnx.Conv(inputs, outputs, kernel, padding="VALID", rngs=rngs)]
-            layers += [nnx.relu]
+            conv = nnx.Conv(
+                inputs,
+                outputs,
+                (kernel_size,) * len(size),
+                padding="VALID",
+                conv_general_dilated=conv_general_dilated,
+                rngs=rngs,
+            )
+            layers += [conv, nnx.relu]
             size, inputs = [n - kernel_size + 1 for n in size], outputs
         if min(size) < 1:
             raise ValueError(

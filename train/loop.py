@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -101,37 +102,76 @@ def _train(
 ) -> Iterator[tuple[nnx.State, Row]]:
     """Take all steps; yield the parameters and a row of metrics now and then.
 
-    The host reads the metrics only for a row: in between it runs ahead of the device.
+    The steps to the next row are one program, in which the device is on its own; the
+    parameters of one are the buffers of the next, so that each row's are to be read
+    before the next row.
     """
     optimizer = make_optimizer(config)
+    params = jax.tree.map(jnp.copy, params)
     opt_state = optimizer.init(params)
-    step_fn = jax.jit(partial(train_step, graphdef, optimizer, config.distortion))
+    take = jax.jit(
+        partial(train_steps, graphdef, optimizer, config.distortion),
+        donate_argnums=(0, 1),
+    )
     key = jax.random.key(config.seed)
     images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
     log_every = max(min(50, config.steps // 20), 1)
-    pending: list[tuple[jax.Array, jax.Array]] = []
-    since = time.perf_counter()
-    for step, batch in enumerate(batches(len(images), config), start=1):
-        params, opt_state, metrics = step_fn(
+    queue = batches(len(images), config)
+    ends = {config.steps}
+    ends |= {*range(log_every, config.steps, log_every)}
+    ends |= {*range(config.eval_every, config.steps, config.eval_every)}
+    for first, last in itertools.pairwise([0, *sorted(ends)]):
+        since = time.perf_counter()
+        chosen = np.zeros((log_every, config.batch_size), np.int32)
+        for row in range(last - first):
+            chosen[row] = next(queue)
+        params, opt_state, sums = take(
+            params, opt_state, key, first, last, chosen, images, labels
+        )
+        loss, wrong = (float(x) / (last - first) for x in jax.device_get(sums))
+        rate = (last - first) * config.batch_size / (time.perf_counter() - since)
+        yield (
+            params,
+            {"step": last, "loss": loss, "error": wrong, "images_per_second": rate},
+        )
+
+
+def train_steps(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    distortion: str,
+    params: nnx.State,
+    opt_state: optax.OptState,
+    key: jax.Array,
+    first: int,
+    last: int,
+    chosen: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[Any, optax.OptState, tuple[jax.Array, jax.Array]]:
+    """The steps from ``first`` to before ``last``; returns the sums of their metrics.
+
+    Row i of ``chosen``, ``(rows, batch_size)``, holds the indices of the batch of step
+    ``first + i``.
+    """
+
+    def body(step: jax.Array, carry: tuple) -> tuple:
+        params, opt_state, sums = carry
+        batch = chosen[step - first]
+        params, opt_state, metrics = train_step(
+            graphdef,
+            optimizer,
+            distortion,
             params,
             opt_state,
-            jax.random.fold_in(key, step),
+            jax.random.fold_in(key, step + 1),
             images[batch],
             labels[batch],
         )
-        pending.append(metrics)
-        if (
-            step % log_every == 0
-            or step % config.eval_every == 0
-            or step == config.steps
-        ):
-            loss, wrong = np.mean(jax.device_get(pending), axis=0).tolist()
-            rate = len(pending) * config.batch_size / (time.perf_counter() - since)
-            yield (
-                params,
-                {"step": step, "loss": loss, "error": wrong, "images_per_second": rate},
-            )
-            pending, since = [], time.perf_counter()
+        return params, opt_state, jax.tree.map(jnp.add, sums, metrics)
+
+    zero = jnp.zeros(())
+    return jax.lax.fori_loop(first, last, body, (params, opt_state, (zero, zero)))
 
 
 def train_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 from flax import nnx
@@ -12,6 +13,10 @@ from stn_jax.nnx import ConvLocalization, SpatialTransformer
 from stn_jax.transforms import Affine, ThinPlateSpline, Transform
 
 from .configs import ConfigError, Model, Network
+from .convolution import convolve
+
+Conv = partial(nnx.Conv, conv_general_dilated=convolve)
+Localization = partial(ConvLocalization, conv_general_dilated=convolve)
 
 TRANSFORMS: dict[Model, Transform] = {
     "st_cnn-affine": Affine(),
@@ -26,8 +31,8 @@ class LeanCNN(nnx.Module):
         self, image_shape: Sequence[int], num_classes: int, width: int, rngs: nnx.Rngs
     ) -> None:
         *size, channels = image_shape
-        self.conv1 = nnx.Conv(channels, 32, (5, 5), strides=(2, 2), rngs=rngs)
-        self.conv2 = nnx.Conv(32, 64, (3, 3), strides=(2, 2), rngs=rngs)
+        self.conv1 = Conv(channels, 32, (5, 5), strides=(2, 2), rngs=rngs)
+        self.conv2 = Conv(32, 64, (3, 3), strides=(2, 2), rngs=rngs)
         cells = math.prod(math.ceil(n / 4) for n in size)
         self.dense = nnx.Linear(64 * cells, width, rngs=rngs)
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
@@ -58,8 +63,8 @@ class PaperCNN(nnx.Module):
     ) -> None:
         *size, channels = image_shape
         self.pool = pool
-        self.conv1 = nnx.Conv(channels, width, (9, 9), padding="VALID", rngs=rngs)
-        self.conv2 = nnx.Conv(width, width, (7, 7), padding="VALID", rngs=rngs)
+        self.conv1 = Conv(channels, width, (9, 9), padding="VALID", rngs=rngs)
+        self.conv2 = Conv(width, width, (7, 7), padding="VALID", rngs=rngs)
         size = [math.ceil((n // pool - 8) / 2) for n in size]
         size = [math.ceil((n - 6) / 2) for n in size]
         if min(size) < 1:
@@ -139,7 +144,7 @@ def _transformer(
 ) -> SpatialTransformer:
     """Lean: it localizes at about 14x14 and looks at a patch of the original size."""
     if network == "paper":
-        localization, patch = ConvLocalization(canvas, rngs=rngs), None
+        localization, patch = Localization(canvas, rngs=rngs), None
     else:
         downsample = max(min(canvas[:2]) // 14, 1)
         localization, patch = _lean_localization(canvas, downsample, rngs), size
@@ -155,7 +160,7 @@ def _transformer(
 def _lean_localization(
     canvas: Sequence[int], downsample: int, rngs: nnx.Rngs
 ) -> ConvLocalization:
-    return ConvLocalization(
+    return Localization(
         canvas, channels=(20, 40), hidden=128, downsample=downsample, rngs=rngs
     )
 

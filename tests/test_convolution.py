@@ -1,0 +1,53 @@
+"""The convolution that a CPU derives fast, against XLA's."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from train.convolution import by_patches, convolve
+
+NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 3))])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+@pytest.mark.parametrize(("height", "width"), [(9, 9), (7, 10)])
+def test_values_and_gradients(rng, x64, height, width, strides, padding):
+    images = jnp.asarray(rng.normal(size=(2, height, width, 3)))
+    kernel = jnp.asarray(rng.normal(size=(3, 4, 3, 5)))
+    expected = partial(lax.conv_general_dilated, dimension_numbers=NUMBERS[2])
+    values = [
+        jax.value_and_grad(
+            lambda *a, f=f: jnp.sin(f(*a, strides, padding)).sum(), (0, 1)
+        )(images, kernel)
+        for f in (by_patches, expected)
+    ]
+    chex.assert_trees_all_close(*values, rtol=1e-12, atol=1e-12)
+
+
+def test_volumes(rng):
+    volumes = rng.normal(size=(2, 5, 6, 7, 2)).astype(np.float32)
+    kernel = rng.normal(size=(3, 2, 3, 2, 4)).astype(np.float32)
+    out = by_patches(volumes, kernel, (1, 1, 2), "SAME")
+    expected = lax.conv_general_dilated(
+        volumes, kernel, (1, 1, 2), "SAME", dimension_numbers=NUMBERS[3]
+    )
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"feature_group_count": 2}, {"rhs_dilation": (2, 2)}]
+)
+def test_what_the_patches_do_not_know_is_left_to_xla(rng, options):
+    images = rng.normal(size=(2, 9, 9, 4)).astype(np.float32)
+    inputs = 4 // options.get("feature_group_count", 1)
+    kernel = rng.normal(size=(3, 3, inputs, 6)).astype(np.float32)
+    options = {"dimension_numbers": NUMBERS[2], **options}
+    out = convolve(images, kernel, (1, 1), "VALID", **options)
+    expected = lax.conv_general_dilated(images, kernel, (1, 1), "VALID", **options)
+    np.testing.assert_array_equal(out, expected)
