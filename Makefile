@@ -1,6 +1,8 @@
 # Everything from a fresh machine with python3 (3.11 or newer), in a .venv of its own:
 #   make demo    trains a CNN and an ST-CNN side by side on embedded digits
 #   make test    runs the test suite; make test-slow what takes longest of it
+#   make bench   times the sampler and the training step beside PyTorch's;
+#                make bench-all beside every peer's
 #   make lint    ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
 
@@ -11,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow bench bench-all lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
@@ -23,13 +25,19 @@ test: $(VENV)/test
 test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m slow
 
+bench: $(VENV)/bench
+	$(BIN)/python -m benchmarks
+
+bench-all: $(VENV)/bench-all
+	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
+
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # one stamp for each extra of pyproject.toml, made anew when that changes
-$(VENV)/train $(VENV)/test $(VENV)/dev: $(VENV)/%: pyproject.toml | $(BIN)/pip
+$(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml | $(BIN)/pip
 	@echo "installing stn_jax[$*] into $(VENV) ..."
 	$(PIP) --editable ".[$*]"
 	@touch $@

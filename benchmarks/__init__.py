@@ -1,0 +1,1 @@
+"""Times stn_jax against its peers: ``python -m benchmarks --help``."""

@@ -1,0 +1,116 @@
+"""The sampler and the grids, case by case, beside those of the peers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import stn_jax
+
+from . import on_jax
+from .cases import CASES, WHATS, Case
+from .timing import Thunk, in_turn
+
+PEERS = ("PyTorch", "map_coordinates", "dm_pix", "Keras", "kornia")
+Row = dict[str, Any]
+
+
+def plan() -> list[Sampling | Grid]:
+    """Every row of the table."""
+    rows: list[Sampling | Grid] = []
+    for case in CASES:
+        splined = [replace(case, family="tps")] if case.ndim == 2 else []
+        for variant in (case, replace(case, dtype="bfloat16"), *splined):
+            rows += [Sampling(variant, what) for what in WHATS]
+        rows.append(Sampling(case, "both", vmapped=True))
+    for case in (CASES[0], CASES[3]):
+        rows += [Grid(case), Grid(replace(case, family="tps"))]
+    return rows
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A sampler on a case; vmapped, by the caller's own ``jax.vmap``."""
+
+    case: Case
+    what: str
+    vmapped: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.case} {self.what}{' vmap' if self.vmapped else ''}"
+
+    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
+        """Time it beside the peers."""
+        ours = on_jax.ours_vmapped if self.vmapped else on_jax.ours
+        program = on_jax.program(ours(self.case), self.case, self.what)
+        thunks: dict[str, Thunk] = {"stn_jax": program}
+        for peer in peers:
+            if (thunk := _peer(peer, self.case, self.what)) is not None:
+                thunks[peer] = thunk
+        return {
+            "case": str(self.case),
+            "what": self.what + (" vmap" if self.vmapped else ""),
+            "channels": self.case.channels,
+            "least_bytes": self.case.least_bytes(self.what),
+            **_told(program),
+            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
+        }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grids of a case."""
+
+    case: Case
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, (self.case.batch, *self.case.out_size)))
+        return f"{self.case.family}_grid {shape}"
+
+    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
+        """Time it beside PyTorch's, which has affine ones."""
+        case, is_tps = self.case, self.case.family == "tps"
+        make = stn_jax.tps_grid if is_tps else stn_jax.affine_grid
+        theta = case.control_points() if is_tps else case.theta()
+        program = on_jax.Program(
+            lambda theta: make(theta, case.out_size), jnp.asarray(theta)
+        )
+        thunks: dict[str, Thunk] = {"stn_jax": program}
+        if "PyTorch" in peers and not is_tps:
+            from . import on_torch
+
+            thunks["PyTorch"] = on_torch.affine_grid(theta, case.out_size)
+        return {
+            "case": str(self),
+            "what": "forward",
+            "channels": 0,
+            "least_bytes": 4 * case.batch * math.prod(case.out_size) * case.ndim,
+            **_told(program),
+            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
+        }
+
+
+def _told(program: on_jax.Program) -> dict[str, Any]:
+    return {
+        "temporary_bytes": program.temporary_bytes,
+        "compile_seconds": program.compile_seconds,
+    }
+
+
+def _peer(peer: str, case: Case, what: str) -> Thunk | None:
+    if peer in ("PyTorch", "kornia"):
+        from . import on_torch
+
+        sampler = (on_torch.grid_sample if peer == "PyTorch" else on_torch.remap)(case)
+        grid = np.asarray(on_jax.grids(case))
+        return sampler and on_torch.program(sampler, case, what, grid)
+    read = {
+        "map_coordinates": on_jax.map_coordinates,
+        "dm_pix": on_jax.dm_pix,
+        "Keras": on_jax.keras,
+    }[peer]
+    return on_jax.program(on_jax.lifted(read)(case), case, what)

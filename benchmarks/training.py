@@ -1,0 +1,144 @@
+"""Training steps: whole networks with a transformer in front, beside PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from stn_jax.nnx import SpatialTransformer
+from train.convolution import convolve
+from train.loop import train_steps
+from train.models import build
+
+from .timing import Thunk, in_turn
+
+STEPS = 10  # in one call; a row's times are those of one step
+LEARNING_RATE = 0.01
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Steps of stochastic gradient descent on random images of digits' size."""
+
+    network: str
+    batch: int
+    size: int
+    distortion: str
+
+    def __str__(self) -> str:
+        return f"{self.network} {self.batch}x{self.size}x{self.size}x1 step"
+
+    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
+        """Time it beside PyTorch's."""
+        from . import on_jax
+
+        program = on_jax.Program(*self._ours())
+        thunks: dict[str, Thunk] = {"stn_jax": program}
+        if "PyTorch" in peers:
+            from .torch_networks import steps
+
+            thunks["PyTorch"] = steps(
+                self.network, self.batch, self.size, self._width(), STEPS, LEARNING_RATE
+            )
+        times = in_turn(thunks, rounds=rounds, seconds=seconds)
+        return {
+            "case": str(self),
+            "what": "training",
+            "channels": 0,
+            "least_bytes": None,
+            "temporary_bytes": program.temporary_bytes,
+            "compile_seconds": program.compile_seconds,
+            "seconds": {name: t / STEPS for name, t in times.items()},
+        }
+
+    def _ours(self) -> tuple[Callable, ...]:
+        """The steps as one program, as ``train`` takes them, distortion included."""
+        model = self._model()
+        graphdef, params = nnx.split(model)
+        optimizer = optax.sgd(LEARNING_RATE)
+        rng = np.random.default_rng(0)
+        original = 28  # what the distortion places on its canvas
+        count = STEPS * self.batch
+        images = rng.integers(0, 256, (count, original, original, 1), np.uint8)
+        labels = rng.integers(0, 10, count)
+        chosen = np.arange(count).reshape(STEPS, self.batch)
+        step = partial(train_steps, graphdef, optimizer, self.distortion)
+
+        def run(params: Any, *arrays: jax.Array) -> Any:
+            return step(params, optimizer.init(params), jax.random.key(0), *arrays)
+
+        return run, params, 0, STEPS, chosen, images, labels
+
+    def _model(self) -> nnx.Module:
+        if self.network == "tutorial":
+            return Tutorial(nnx.Rngs(0))
+        return build(
+            "st_cnn-affine",
+            "paper",
+            canvas=(self.size, self.size, 1),
+            size=(28, 28),
+            num_classes=10,
+            parameters=400_000,
+            seed=0,
+        )
+
+    def _width(self) -> int:
+        """The filters of the paper's convolutions, as many as the budget allows."""
+        if self.network == "tutorial":
+            return 0
+        return nnx.eval_shape(self._model).classifier.conv1.out_features
+
+
+class Tutorial(nnx.Module):
+    """The network of PyTorch's tutorial on spatial transformers, less its dropout."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        conv = partial(
+            nnx.Conv, padding="VALID", conv_general_dilated=convolve, rngs=rngs
+        )
+        self.conv1 = conv(1, 10, (5, 5))
+        self.conv2 = conv(10, 20, (5, 5))
+        self.fc1 = nnx.Linear(320, 50, rngs=rngs)
+        self.fc2 = nnx.Linear(50, 10, rngs=rngs)
+        localization = nnx.Sequential(
+            conv(1, 8, (7, 7)),
+            _pooled_relu,
+            conv(8, 10, (5, 5)),
+            _pooled_relu,
+            _flat,
+            nnx.Linear(90, 32, rngs=rngs),
+            nnx.relu,
+        )
+        self.transformer = SpatialTransformer(localization, features=32, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images ``(B, 28, 28, 1)`` to logits ``(B, 10)``."""
+        x = self.transformer(images)
+        x = _pooled_relu(self.conv2(_pooled_relu(self.conv1(x))))
+        return self.fc2(nnx.relu(self.fc1(_flat(x))))
+
+
+def _pooled_relu(x: jax.Array) -> jax.Array:
+    return nnx.relu(nnx.max_pool(x, (2, 2), (2, 2)))
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return jnp.reshape(x, (len(x), -1))
+
+
+def plan() -> list[Step]:
+    """Every row of the table."""
+    return [
+        Step("tutorial", 64, 28, "none"),
+        Step("paper's ST-CNN", 256, 28, "r"),
+        Step("paper's ST-CNN", 256, 42, "rts"),
+    ]
