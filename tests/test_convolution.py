@@ -16,9 +16,8 @@ NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 3))])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
-@pytest.mark.parametrize(("height", "width"), [(9, 9), (7, 10)])
-def test_values_and_gradients(rng, x64, height, width, strides, padding):
-    images = jnp.asarray(rng.normal(size=(2, height, width, 3)))
+def test_values_and_gradients(rng, x64, strides, padding):
+    images = jnp.asarray(rng.normal(size=(2, 7, 10, 3)))
     kernel = jnp.asarray(rng.normal(size=(3, 4, 3, 5)))
     expected = partial(lax.conv_general_dilated, dimension_numbers=NUMBERS[2])
     values = [

@@ -35,7 +35,7 @@ def inputs(rng, size, channels, batch=()):
 
 @pytest.mark.parametrize("mode", RULES)
 @pytest.mark.parametrize("channels", [1, 3, 9])
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_gradients_are_those_of_plain_jax(rng, x64, ndim, channels, mode):
     """Each alone and both together, with channels few and many."""
     image, points = inputs(rng, SIZES[ndim], channels)
