@@ -7,7 +7,7 @@ is a product of matrices, ``V = K_y U K_x^T``, with ``K[i, m] = k(x_i - m)``.
 from __future__ import annotations
 
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def antialiased(
     more than a pixel. Points outside the image read the fill value.
     """
     total = image.astype(promote(image.dtype, matrix.dtype))
-    within = []
+    within, nowhere = [], []
     for axis, n in enumerate(size):
         coordinate = len(size) - 1 - axis  # the matrix's (x, y) backwards
         scale, shift = matrix[coordinate, coordinate], matrix[coordinate, -1]
@@ -45,11 +45,12 @@ def antialiased(
         weights = _weights(reads, spacing, image.shape[axis], method, align_corners)
         total = _contract(weights, total, axis)
         is_inside = axis_inside(reads, image.shape[axis], align_corners, "normalized")
-        is_inside |= jnp.isnan(reads)
-        others = [a for a in range(len(size)) if a != axis]
-        within.append(jnp.expand_dims(is_inside, [*others, len(size)]))
+        others = [a for a in range(len(size) + 1) if a != axis]
+        within.append(jnp.expand_dims(is_inside, others))
+        nowhere.append(jnp.expand_dims(jnp.isnan(reads), others))
     fill = jnp.broadcast_to(fill.astype(total.dtype), total.shape)
-    return jnp.where(reduce(and_, within), total, fill).astype(image.dtype)
+    is_read = reduce(and_, within) | reduce(or_, nowhere)  # NaN stays NaN
+    return jnp.where(is_read, total, fill).astype(image.dtype)
 
 
 def _weights(

@@ -159,8 +159,13 @@ def test_a_kernel_of_ones_own_is_widened(rng):
 
 def test_coordinates_that_are_not_finite():
     image = jnp.ones((4, 4, 1))
-    for shift, seen in ((jnp.nan, jnp.nan), (jnp.inf, 7.0), (1e30, 7.0)):
-        params = jnp.array([shift, 0.0])
+    for shift, other, seen in (
+        (jnp.nan, 0.0, jnp.nan),
+        (jnp.nan, 9.0, jnp.nan),
+        (jnp.inf, 0.0, 7.0),
+        (1e30, 0.0, 7.0),
+    ):
+        params = jnp.array([shift, other])
         out = antialiased(image, Translation(), params, fill_value=7.0)
         np.testing.assert_array_equal(out, np.full((4, 4, 1), seen))
         slope = jax.grad(
