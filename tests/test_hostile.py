@@ -26,10 +26,10 @@ CASES = [
         for (method, (taps, _)), mode in zip(METHODS.items(), MODES * 2, strict=False)
     ),
     (TENT, "wrap", (5, 3)),
-    ("bilinear", "constant", (1, 1)),
     ("bilinear", "wrap", (1, 1)),
-    ("bilinear", "reflection", (2, 1, 3)),
-    ("catmull_rom", "border", (1, 2)),
+    pytest.param("bilinear", "constant", (1, 1), marks=pytest.mark.slow),
+    pytest.param("bilinear", "reflection", (2, 1, 3), marks=pytest.mark.slow),
+    pytest.param("catmull_rom", "border", (1, 2), marks=pytest.mark.slow),
 ]
 SPECIAL = [
     *(0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-38, 1.5e-8, 0.99999994),

@@ -205,7 +205,9 @@ def test_double_precision_stays(x64, rng):
 
 
 @pytest.mark.parametrize("padding_mode", MODES)
-@pytest.mark.parametrize("size", [(3, 4), (2, 3, 2)])
+@pytest.mark.parametrize(
+    "size", [(3, 4), pytest.param((2, 3, 2), marks=pytest.mark.slow)]
+)
 def test_gradients_agree_with_finite_differences(x64, rng, size, padding_mode):
     image, ndim = rng.normal(size=(*size, 2)), len(size)
     # off the lattice, where the gradient is one-sided, by more than the step

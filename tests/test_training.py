@@ -95,7 +95,17 @@ def test_a_budget_too_small_is_an_error():
         )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "st_cnn-affine",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in MODELS
+            if n != "st_cnn-affine"
+        ),
+    ],
+)
 def test_one_step_improves_every_parameter(digits, name):
     graphdef, params = nnx.split(initial_model(config(), name, digits))
     optimizer = optax.sgd(0.05)
@@ -146,7 +156,9 @@ def test_one_batch_can_be_learnt_by_heart(digits, name):
     assert run.rows[-1]["error"] == 0
 
 
-@pytest.mark.parametrize("name", ["cnn", "st_cnn-tps"])
+@pytest.mark.parametrize(
+    "name", ["st_cnn-tps", pytest.param("cnn", marks=pytest.mark.slow)]
+)
 def test_two_runs_with_one_seed_are_the_same_run(digits, name):
     data = few(digits, 200)
     setup = config(steps=12, eval_every=4, distortion="rts")
