@@ -1,7 +1,8 @@
 # Everything from a fresh machine with python3 (3.11 or newer), in a .venv of its own:
 #   make demo    trains a CNN and an ST-CNN side by side on embedded digits
 #   make test    runs the test suite; make test-slow what takes longest of it
-#   make bench   times the sampler and the training step beside PyTorch's;
+#   make bench   times the sampler and the training step beside PyTorch's, with the
+#                reader that python -m stn_jax.cpu compiles;
 #                make bench-all beside every peer's
 #   make lint    ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
@@ -19,6 +20,8 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: $(VENV)/train
 	$(BIN)/python -m train run demo --overwrite
 
+# most of the time goes into compiling; test-slow and the oldest versions in CI optimize
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
@@ -26,9 +29,11 @@ test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m slow
 
 bench: $(VENV)/bench
+	$(BIN)/python -m stn_jax.cpu || echo "the compiled reader is left out"
 	$(BIN)/python -m benchmarks
 
 bench-all: $(VENV)/bench-all
+	$(BIN)/python -m stn_jax.cpu || echo "the compiled reader is left out"
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
 
 lint: $(VENV)/dev

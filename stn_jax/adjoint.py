@@ -40,12 +40,13 @@ def cotangents(
     method: str,
     axes: tuple[Axis, ...],
     wants: tuple[bool, bool],
+    **_: object,
 ) -> list[jax.Array]:
     """The gradients of ``images (P, *size, C)`` and of ``points (P, M, n)``.
 
     Args:
       image: what was read.
-      points: where, without NaN.
+      points: where; those with a NaN give and get nothing.
       out_bar: ``(P, M, C)``, the gradient that arrives.
       method: as in :func:`~stn_jax.sample`.
       axes: of the image.
@@ -55,6 +56,8 @@ def cotangents(
     dtypes = [x.dtype for x, want in zip((image, points), wants, strict=True) if want]
     # sums of half precision are made in float32, and rounded once
     precise = promote(out_bar.dtype, points.dtype)
+    is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
+    out_bar, points = jnp.where(is_nan, 0, out_bar), jnp.where(is_nan, 0, points)
     arrays = image.astype(precise), points, out_bar.astype(precise)
     numbers = math.prod(out_bar.shape[1:])  # no int where an export leaves it open
     is_large = wants[0] and isinstance(numbers, int) and numbers >= LARGE
@@ -62,6 +65,8 @@ def cotangents(
         found = lax.map(lambda arrays: one(*arrays), arrays)
     else:
         found = jax.vmap(one)(*arrays)
+    if wants[1]:
+        found[-1] = jnp.where(is_nan, 0, found[-1])
     return [x.astype(dtype) for x, dtype in zip(found, dtypes, strict=True)]
 
 

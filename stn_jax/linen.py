@@ -27,8 +27,8 @@ class SpatialTransformer(nn.Module):
         ``(B, features)``.
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
       size: of the output, ``(height, width)``; that of the images when None.
-      method, padding_mode, fill_value, align_corners, outside, antialias: as in
-        :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
+      method, padding_mode, fill_value, align_corners, outside, antialias,
+        implementation: as in :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
 
     >>> st = SpatialTransformer(DenseLocalization())
     >>> images = jnp.ones((2, 28, 28, 1))
@@ -48,6 +48,7 @@ class SpatialTransformer(nn.Module):
     align_corners: bool = False
     outside: str = "blend"
     antialias: bool = False
+    implementation: str | None = None
 
     def setup(self) -> None:
         """The regression layer, at zero weights and the identity."""
@@ -79,6 +80,7 @@ class SpatialTransformer(nn.Module):
             align_corners=self.align_corners,
             outside=self.outside,
             antialias=self.antialias,
+            implementation=self.implementation,
         )
 
     def __call__(self, images: jax.Array) -> jax.Array:

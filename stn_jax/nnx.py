@@ -33,8 +33,8 @@ class SpatialTransformer(nnx.Module):
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
       size: of the output, ``(height, width)``; that of the images when None.
       features: how many features ``localization`` returns.
-      method, padding_mode, fill_value, align_corners, outside, antialias: as in
-        :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
+      method, padding_mode, fill_value, align_corners, outside, antialias,
+        implementation: as in :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
       rngs: Flax's random streams.
 
     Volumes ``(B, D, H, W, C)`` work alike with ``Affine(ndim=3)``.
@@ -61,6 +61,7 @@ class SpatialTransformer(nnx.Module):
         align_corners: bool = False,
         outside: str = "blend",
         antialias: bool = False,
+        implementation: str | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.localization = localization
@@ -72,6 +73,7 @@ class SpatialTransformer(nnx.Module):
         self.align_corners = align_corners
         self.outside = outside
         self.antialias = antialias
+        self.implementation = implementation
         self.regression = nnx.Linear(
             features,
             transform.num_params,
@@ -105,6 +107,7 @@ class SpatialTransformer(nnx.Module):
             align_corners=self.align_corners,
             outside=self.outside,
             antialias=self.antialias,
+            implementation=self.implementation,
         )
 
     def __call__(self, images: jax.Array) -> jax.Array:

@@ -21,30 +21,50 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import adjoint
-from .taps import Axis, weighted_sum
+from . import adjoint, choice, cpu, kernels, products, taps
+from .taps import Axis
 
-METHODS = ("bilinear",)  # that are read so
+# those that are read so; one tap without a slope, "nearest" gains nothing by it
+METHODS = tuple(name for name in kernels.METHODS if name != "nearest")
 
 
 def read(
-    image: jax.Array, points: jax.Array, *, method: str, axes: tuple[Axis, ...]
+    image: jax.Array,
+    points: jax.Array,
+    *,
+    method: str,
+    axes: tuple[Axis, ...],
+    implementation: str | None = None,
 ) -> jax.Array:
-    """One image ``(*size, C)`` at points ``(*shape, n)`` that are no NaN: ``(*shape,
-    C)``, with zeros where no pixel is.
+    """One image ``(*size, C)`` at points ``(*shape, n)``: ``(*shape, C)``, with zeros
+    where no pixel is, and NaN at a point with a NaN.
+
+    By gathers or by dense products; where ``implementation`` does not say, as
+    :mod:`stn_jax.choice` has it for the platform.
     """
     image, points = _all_varying(image, points)
     *shape, n = points.shape
     flat = points.reshape(1, math.prod(shape), n)
-    (out,) = _values_p.bind(image[None], flat, method=method, axes=axes)
+    options = {"method": method, "axes": axes, "implementation": implementation}
+    (out,) = _values_p.bind(image[None], flat, **options)
     return out.reshape(*shape, image.shape[-1])
 
 
 # what the operations are
 
 
-def _values(image: jax.Array, points: jax.Array, **options: Any) -> list[jax.Array]:
-    return [jax.vmap(partial(weighted_sum, **options))(image, points)]
+def _values(
+    image: jax.Array, points: jax.Array, *, implementation: str | None, **options: Any
+) -> list[jax.Array]:
+    is_dense = implementation == "dense"
+    weighted_sum = products.weighted_sum if is_dense else taps.weighted_sum
+
+    def one(image: jax.Array, points: jax.Array) -> jax.Array:
+        is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
+        out = weighted_sum(image, jnp.where(is_nan, 0, points), **options)
+        return jnp.where(is_nan, jnp.nan, out)
+
+    return [jax.vmap(one)(image, points)]
 
 
 def _tangents(
@@ -85,25 +105,48 @@ def _of_wanted(
     return function, tuple(x for w, x in zip(wants, both, strict=True) if w)
 
 
-def _cotangents_by_platform(*arrays: jax.Array, **options: Any) -> list[jax.Array]:
-    return lax.platform_dependent(
-        *arrays,
-        cpu=partial(adjoint.cotangents, **options),
-        default=partial(_cotangents, **options),
-    )
-
-
 # how JAX derives and maps them
 
 
-def _primitive(name: str, plain: Callable, fast: Callable) -> Primitive:
-    """An operation of several arrays, defined by ``plain``, run as ``fast``."""
+def _primitive(
+    name: str,
+    plain: Callable,
+    fast: Callable | None = None,
+    compiled: Callable | None = None,
+) -> Primitive:
+    """An operation of several arrays, defined by ``plain``.
+
+    On a CPU gathers run as ``fast``, or ``compiled`` where there is a reader; a TPU has
+    small images read by products.
+    """
+
+    def on_cpu(context: Any, *arrays: Any, **options: Any) -> Any:
+        function = plain
+        if options["implementation"] != "dense":
+            is_taken = compiled and cpu.takes(context, options["method"])
+            function = (compiled if is_taken else fast) or plain
+        return _lower(function, context, *arrays, **options)
+
+    def on_tpu(context: Any, *arrays: Any, **options: Any) -> Any:
+        _, *size, _ = context.avals_in[0].shape
+        if options["implementation"] is None and choice.is_dense("tpu", size):
+            options["implementation"] = "dense"
+        return _lower(plain, context, *arrays, **options)
+
     primitive = Primitive(name)
     primitive.multiple_results = True
-    primitive.def_impl(jax.jit(fast, static_argnames=("method", "axes", "wants")))
+    static = ("method", "axes", "implementation", "wants")
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
     primitive.def_abstract_eval(partial(_abstract, plain))
-    mlir.register_lowering(primitive, mlir.lower_fun(fast, multiple_results=True))
+    mlir.register_lowering(primitive, partial(_lower, plain))
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
+    mlir.register_lowering(primitive, on_tpu, platform="tpu")
     return primitive
+
+
+def _lower(function: Callable, context: Any, *arrays: Any, **options: Any) -> Any:
+    rule = mlir.lower_fun(function, multiple_results=True)
+    return rule(context, *arrays, **options)
 
 
 def _abstract(plain: Callable, *avals: Any, **options: Any) -> list[Any]:
@@ -113,9 +156,11 @@ def _abstract(plain: Callable, *avals: Any, **options: Any) -> list[Any]:
     return [avals[1].update(shape=x.shape, dtype=x.dtype) for x in found]
 
 
-_values_p = _primitive("stn_jax_values", _values, _values)
-_tangents_p = _primitive("stn_jax_tangents", _tangents, _tangents)
-_cotangents_p = _primitive("stn_jax_cotangents", _cotangents, _cotangents_by_platform)
+_values_p = _primitive("stn_jax_values", _values, compiled=cpu.values)
+_tangents_p = _primitive("stn_jax_tangents", _tangents)
+_cotangents_p = _primitive(
+    "stn_jax_cotangents", _cotangents, adjoint.cotangents, cpu.cotangents
+)
 
 
 def _values_jvp(primals: Sequence, tangents: Sequence, **options: Any) -> tuple:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from .checks import (
     check_image_and_grid,
     promote,
 )
+from .choice import check_implementation
 from .coordinates import COORDINATES
 from .interpolation import interpolate
 from .kernels import METHODS, SPLINES, Kernel
@@ -36,6 +38,7 @@ def sample(
     align_corners: bool = False,
     coordinates: str = "normalized",
     outside: str = "blend",
+    implementation: str | None = None,
 ) -> jax.Array:
     """The image read at the points of a grid, with any kernel and border rule.
 
@@ -67,6 +70,11 @@ def sample(
         PyTorch; or "fill": points outside the image (see :func:`inside`) read the fill
         value, all others the image alone, extended by ``padding_mode`` ("border" where
         that is "zeros" or "constant"): a hard edge.
+      implementation: "gather", which looks up the few pixels that count at each point;
+        "dense", which weighs all pixels by products of matrices, and so spreads a NaN
+        or infinite pixel over the whole result; None for the faster: on a TPU, dense
+        products for images of up to 4096 pixels, but not for "nearest" or a Kernel;
+        else gathers. The results agree but for rounding, and so do their gradients.
 
     Returns:
       ``(*batch, h, w, C)`` or ``(*batch, d, h, w, C)``, with the image's dtype;
@@ -75,8 +83,8 @@ def sample(
       gives the fill value (under "border" the nearest pixel) and has no gradient.
 
     Raises:
-      TypeError: an integer or boolean image under another method than "nearest",
-        coordinates that are not real numbers.
+      TypeError: an integer or boolean image under another method than "nearest" or
+        under "dense", coordinates that are not real numbers.
       ValueError: shapes that do not fit each other, an unknown option, a
         ``fill_value`` that could never show.
 
@@ -88,39 +96,26 @@ def sample(
     Array([1. , 0.5, 0. ], dtype=float32)
     Array([1.    , 0.5625, 0.    ], dtype=float32)
     """
-    check_choice("method", method, METHODS, instead=Kernel)
-    check_choice("coordinates", coordinates, COORDINATES)
-    check_choice("outside", outside, ("blend", "fill"))
-    image = as_image(image, discrete=method == "nearest")
     grid = as_coordinates(grid, "grid")
+    image = as_pixels(image, method, implementation)
     if jnp.issubdtype(image.dtype, jnp.inexact):  # weights as precise as the pixels
         grid = grid.astype(promote(grid.dtype, jnp.finfo(image.dtype).dtype))
     ndim = check_image_and_grid(image, grid)
-    modes = as_modes(padding_mode, ndim)
-    fill = as_fill(fill_value, modes, outside, image)
-    if outside == "fill":
-        modes = tuple("border" if m in ("zeros", "constant") else m for m in modes)
-    degree = SPLINES.get(method) if isinstance(method, str) else None
-    axes = tuple(
-        Axis(n, mode, margin(mode) if degree else 0, align_corners, coordinates)
-        for n, mode in zip(image.shape[-ndim - 1 : -1], modes, strict=True)
+    image, fill, options = prepare(
+        image,
+        grid.dtype,
+        ndim,
+        method=method,
+        padding_mode=padding_mode,
+        fill_value=fill_value,
+        align_corners=align_corners,
+        coordinates=coordinates,
+        outside=outside,
     )
-    options = {
-        "method": method,
-        "axes": axes,
-        "is_filled": not _is_zero(fill_value) and not set(modes) <= {"zeros", "border"},
-        "is_residual": bool(degree),
-        "is_hard": outside == "fill",
-        "dtype": image.dtype,
-    }
-    if degree:  # of what differs from the fill value, which lies around the image
-        image = image.astype(promote(image.dtype, grid.dtype))
-        image = image - jnp.broadcast_to(fill.astype(image.dtype), image.shape)
-        image = coefficients(image, degree, modes, align_corners)
     return lift(
         interpolate,
         _SIGNATURES[ndim],
-        options,
+        {**options, "implementation": implementation},
         compiled=isinstance(method, str),
         image=image,
         grid=grid,
@@ -185,6 +180,56 @@ _SIGNATURES = {
     2: "(H,W,C),(h,w,n),(C)->(h,w,C)",
     3: "(D,H,W,C),(d,h,w,n),(C)->(d,h,w,C)",
 }
+
+
+def as_pixels(
+    image: ArrayLike, method: str | Kernel, implementation: str | None
+) -> jax.Array:
+    """An image of pixels that a method can read."""
+    check_choice("method", method, METHODS, instead=Kernel)
+    check_implementation(implementation)
+    return as_image(image, discrete=method == "nearest" and implementation != "dense")
+
+
+def prepare(
+    image: jax.Array,
+    dtype: jnp.dtype,
+    ndim: int,
+    *,
+    method: str | Kernel = "bilinear",
+    padding_mode: str | Sequence[str] = "zeros",
+    fill_value: ArrayLike = 0.0,
+    align_corners: bool = False,
+    coordinates: str = "normalized",
+    outside: str = "blend",
+) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+    """What is read in the image's place, the fill value of each channel, and the
+    options of :func:`interpolate`; with coordinates of a dtype.
+    """
+    check_choice("coordinates", coordinates, COORDINATES)
+    check_choice("outside", outside, ("blend", "fill"))
+    modes = as_modes(padding_mode, ndim)
+    fill = as_fill(fill_value, modes, outside, image)
+    if outside == "fill":
+        modes = tuple("border" if m in ("zeros", "constant") else m for m in modes)
+    degree = SPLINES.get(method) if isinstance(method, str) else None
+    axes = tuple(
+        Axis(n, mode, margin(mode) if degree else 0, align_corners, coordinates)
+        for n, mode in zip(image.shape[-ndim - 1 : -1], modes, strict=True)
+    )
+    options = {
+        "method": method,
+        "axes": axes,
+        "is_filled": not _is_zero(fill_value) and not set(modes) <= {"zeros", "border"},
+        "is_residual": bool(degree),
+        "is_hard": outside == "fill",
+        "dtype": image.dtype,
+    }
+    if degree:  # of what differs from the fill value, which lies around the image
+        image = image.astype(promote(image.dtype, dtype))
+        image = image - jnp.broadcast_to(fill.astype(image.dtype), image.shape)
+        image = coefficients(image, degree, modes, align_corners)
+    return image, fill, options
 
 
 def _is_zero(value: ArrayLike) -> bool:

@@ -8,13 +8,37 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import and_, or_
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .checks import promote
 from .coordinates import axis_inside, axis_of_centers, axis_to_pixels, center_and_half
+from .interpolation import finish
 from .kernels import Kernel, profile
+from .products import along, separable_sum
+from .taps import Axis
+
+
+def interpolate_separably(
+    image: jax.Array,
+    matrix: jax.Array,
+    fill: jax.Array,
+    *,
+    size: tuple[int, ...],
+    method: str | Kernel,
+    axes: tuple[Axis, ...],
+    **finishing: Any,
+) -> jax.Array:
+    """One image under one axis-aligned matrix: what ``interpolate`` gives on its grid,
+    with the same options.
+    """
+    lines = [reads for _, reads in _lines(matrix, size, axes[0].align_corners)]
+    numbers = [jnp.where(jnp.isnan(line), 0, line) for line in lines]
+    total = separable_sum(image, numbers, method=method, axes=axes)
+    grid = jnp.stack(jnp.meshgrid(*lines, indexing="ij")[::-1], axis=-1)
+    return finish(total, grid, fill, method=method, axes=axes, **finishing)
 
 
 def antialiased(
@@ -34,18 +58,14 @@ def antialiased(
     """
     total = image.astype(promote(image.dtype, matrix.dtype))
     within, nowhere = [], []
-    for axis, n in enumerate(size):
-        coordinate = len(size) - 1 - axis  # the matrix's (x, y) backwards
-        scale, shift = matrix[coordinate, coordinate], matrix[coordinate, -1]
-        centers = jnp.asarray(axis_of_centers(n, align_corners), matrix.dtype)
-        reads = scale * centers + shift
-        _, half = center_and_half(image.shape[axis], align_corners)
-        _, half_out = center_and_half(n, align_corners)
+    for i, (scale, reads) in enumerate(_lines(matrix, size, align_corners)):
+        n = image.shape[i]
+        _, half = center_and_half(n, align_corners)
+        _, half_out = center_and_half(size[i], align_corners)
         spacing = jnp.abs(scale) * (half / (half_out or 1 / 2))
-        weights = _weights(reads, spacing, image.shape[axis], method, align_corners)
-        total = _contract(weights, total, axis)
-        is_inside = axis_inside(reads, image.shape[axis], align_corners, "normalized")
-        others = [a for a in range(len(size) + 1) if a != axis]
+        total = along(i, _means(reads, spacing, n, method, align_corners), total)
+        is_inside = axis_inside(reads, n, align_corners, "normalized")
+        others = [a for a in range(len(size) + 1) if a != i]
         within.append(jnp.expand_dims(is_inside, others))
         nowhere.append(jnp.expand_dims(jnp.isnan(reads), others))
     fill = jnp.broadcast_to(fill.astype(total.dtype), total.shape)
@@ -53,7 +73,20 @@ def antialiased(
     return jnp.where(is_read, total, fill).astype(image.dtype)
 
 
-def _weights(
+def _lines(
+    matrix: jax.Array, size: tuple[int, ...], align_corners: bool
+) -> list[tuple[jax.Array, jax.Array]]:
+    """The scale of each axis, in image order, and where it is read, normalized."""
+    lines = []
+    for i, n in enumerate(size):
+        coordinate = len(size) - 1 - i  # the matrix's (x, y) backwards
+        scale, shift = matrix[coordinate, coordinate], matrix[coordinate, -1]
+        centers = jnp.asarray(axis_of_centers(n, align_corners), matrix.dtype)
+        lines.append((scale, scale * centers + shift))
+    return lines
+
+
+def _means(
     reads: jax.Array,
     spacing: jax.Array,
     n: int,
@@ -69,10 +102,3 @@ def _weights(
     pixels = jnp.arange(n, dtype=reads.dtype)
     weights = profile(method, jnp.subtract.outer(x, pixels) / width)
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _contract(weights: jax.Array, image: jax.Array, axis: int) -> jax.Array:
-    """The image with an axis replaced by weighted sums along it."""
-    weights = weights.astype(image.dtype)
-    image = jnp.tensordot(weights, image, (1, axis), precision="highest")
-    return jnp.moveaxis(image, 0, axis)

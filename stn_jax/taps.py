@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import reduce
-from operator import add, and_, mul
+from operator import add, and_, mul, or_
 from typing import NamedTuple
 
 import jax
@@ -53,24 +53,13 @@ class Axis(NamedTuple):
 
 
 def weighted_sum(
-    image: jax.Array,
-    points: jax.Array,
-    around: jax.Array | None = None,
-    *,
-    method: str | Kernel,
-    axes: tuple[Axis, ...],
+    image: jax.Array, points: jax.Array, *, method: str | Kernel, axes: tuple[Axis, ...]
 ) -> jax.Array:
-    """One image ``(*size, C)`` at points ``(*shape, n)``: eq. (3), ``(*shape, C)``.
-
-    ``around``, (C,), is what stands where no pixel does; zeros when None.
+    """One image ``(*size, C)`` at points ``(*shape, n)``: eq. (3), ``(*shape, C)``,
+    with zeros where no pixel is.
     """
-    per_axis = [
-        axis.taps(method, points[..., -1 - i])  # the points' (x, y) backwards
-        for i, axis in enumerate(axes)
-    ]
-    around = jnp.zeros_like(image, shape=()) if around is None else around
-    corners = itertools.product(*per_axis)
-    return reduce(add, (_tap(image, corner, around, method) for corner in corners))
+    corners = itertools.product(*_per_axis(points, method, axes))
+    return reduce(add, (_tap(image, corner, method) for corner in corners))
 
 
 def add_around(
@@ -81,31 +70,34 @@ def add_around(
     method: str | Kernel,
     axes: tuple[Axis, ...],
 ) -> jax.Array:
-    """A weighted sum that took zeros for what stands where no pixel does, with
-    ``around``, (C,), in their place.
-    """
-    per_axis = [axis.taps(method, points[..., -1 - i]) for i, axis in enumerate(axes)]
-    weight = jnp.zeros_like(points[..., 0])
-    is_anywhere = jnp.zeros_like(weight, bool)
-    for corner in itertools.product(*per_axis):
-        _, present, weights = zip(*corner, strict=True)
-        is_outside = ~reduce(and_, present)
-        weight = weight + jnp.where(is_outside, reduce(mul, weights), 0)
-        is_anywhere = is_anywhere | is_outside
+    """A weighted sum with ``around``, (C,), in place of the zeros where no pixel is."""
+    whole, found, cut = [], [], []
+    for one in _per_axis(points, method, axes):
+        whole.append(reduce(add, (weight for *_, weight in one)))
+        found.append(reduce(add, (jnp.where(here, w, 0) for _, here, w in one)))
+        cut.append(reduce(or_, (~here for _, here, _ in one)))
+    absent = (reduce(mul, whole) - reduce(mul, found))[..., None].astype(total.dtype)
     # the where keeps an infinite or NaN fill out of what lies inside
-    around = jnp.broadcast_to(around.astype(total.dtype), total.shape)
-    filled = total + weight[..., None].astype(total.dtype) * around
-    return jnp.where(is_anywhere[..., None], filled, total)
+    filled = total + absent * jnp.broadcast_to(around.astype(total.dtype), total.shape)
+    return jnp.where(reduce(or_, cut)[..., None], filled, total)
+
+
+def _per_axis(
+    points: jax.Array, method: str | Kernel, axes: tuple[Axis, ...]
+) -> list[list[tuple]]:
+    return [
+        axis.taps(method, points[..., -1 - i])  # the points' (x, y) backwards
+        for i, axis in enumerate(axes)
+    ]
 
 
 def _tap(
-    image: jax.Array, corner: tuple[tuple, ...], around: jax.Array, method: str | Kernel
+    image: jax.Array, corner: tuple[tuple, ...], method: str | Kernel
 ) -> jax.Array:
     """What one pixel around each point adds: its value times its weights."""
     index, present, weights = zip(*corner, strict=True)
     pixels = image.at[index].get(mode="promise_in_bounds")
-    around = jnp.broadcast_to(around.astype(pixels.dtype), pixels.shape)
-    pixels = jnp.where(reduce(and_, present)[..., None], pixels, around)
+    pixels = jnp.where(reduce(and_, present)[..., None], pixels, jnp.zeros_like(pixels))
     if method == "nearest":  # one tap of weight 1: integers stay exact
         return pixels
     weight = reduce(mul, weights)[..., None]

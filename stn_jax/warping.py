@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .checks import as_image, as_size, check_choice, promote
+from .choice import check_implementation, is_separable
 from .kernels import PROFILES, Kernel
 from .lifting import lift
 from .padding import as_modes
-from .sampling import as_fill, sample
-from .separable import antialiased
+from .sampling import as_fill, as_pixels, prepare, sample
+from .separable import antialiased, interpolate_separably
 from .transforms import Transform
 
 
@@ -26,6 +27,7 @@ def warp(
     *,
     align_corners: bool = False,
     antialias: bool = False,
+    implementation: str | None = None,
     **sampling: Any,
 ) -> jax.Array:
     """The image sampled on the grid that a family's parameters describe.
@@ -43,6 +45,11 @@ def warp(
         ``outside="fill"``, and the kernels "bilinear", "bicubic", "catmull_rom",
         "lanczos3" and a :class:`~stn_jax.Kernel`. Every pixel of a row and a column
         takes part, most with weight 0: a NaN among them spreads.
+      implementation: "gather" or "dense", as in :func:`~stn_jax.sample`. For
+        ``Translation`` and ``Attention``, dense is one small product for each axis, in
+        which a NaN pixel spreads along its row and its column. None takes it on a TPU,
+        and on a CPU without the compiled reader (see :mod:`stn_jax.cpu`) for images of
+        up to 64 pixels a side and 4 channels. Antialiasing is always dense.
       sampling: ``method``, ``padding_mode``, ``fill_value`` and ``outside``, as in
         :func:`~stn_jax.sample`.
 
@@ -72,9 +79,60 @@ def warp(
     if size is None:
         size = image.shape[-ndim - 1 : -1]
     if antialias:
+        if implementation == "gather":
+            raise ValueError('antialias=True is dense; got implementation="gather"')
         return _antialiased(image, transform, params, size, align_corners, **sampling)
+    way = {"align_corners": align_corners, **sampling}
+    if _is_by_axes(image, transform, ndim, implementation):
+        return _separable(image, transform, params, size, **way)
     grid = transform.grid(params, size, align_corners=align_corners)
-    return sample(image, grid, align_corners=align_corners, **sampling)
+    return sample(image, grid, implementation=implementation, **way)
+
+
+def _is_by_axes(
+    image: jax.Array, transform: Transform, ndim: int, implementation: str | None
+) -> bool:
+    """Whether one product for each axis is due."""
+    check_implementation(implementation)
+    is_possible = getattr(transform, "is_axis_aligned", False)
+    is_possible &= jnp.issubdtype(image.dtype, jnp.inexact) and image.ndim > ndim
+    if not is_possible or implementation is not None:
+        return is_possible and implementation == "dense"
+    *_, channels = image.shape
+    size = image.shape[-ndim - 1 : -1]
+    return is_separable(jax.default_backend(), size, channels)
+
+
+def _separable(
+    image: jax.Array,
+    transform: Any,
+    params: ArrayLike,
+    size: Sequence[int],
+    *,
+    align_corners: bool,
+    method: str | Kernel = "bilinear",
+    **sampling: Any,
+) -> jax.Array:
+    """The axis-aligned families, by one product of matrices for each axis."""
+    image = as_pixels(image, method, "dense")
+    size, matrix = _matrix(image, transform, params, size)
+    image, fill, options = prepare(
+        image,
+        matrix.dtype,
+        transform.ndim,
+        method=method,
+        align_corners=align_corners,
+        **sampling,
+    )
+    return lift(
+        interpolate_separably,
+        _SIGNATURES[transform.ndim],
+        {**options, "size": size},
+        compiled=isinstance(method, str),
+        image=image,
+        params=matrix,
+        fill_value=fill,
+    )
 
 
 def _antialiased(
@@ -88,7 +146,7 @@ def _antialiased(
     fill_value: ArrayLike = 0.0,
     outside: str = "blend",
 ) -> jax.Array:
-    """The axis-aligned families, by one product of matrices for each axis."""
+    """The same with widened kernels."""
     if not getattr(transform, "is_axis_aligned", False):
         raise ValueError(
             "antialias=True is for axis-aligned families, Translation and Attention; "
@@ -101,20 +159,36 @@ def _antialiased(
             f'takes outside="fill" and no padding_mode; got outside={outside!r}, '
             f"padding_mode={padding_mode!r}"
         )
-    image, ndim = as_image(image), transform.ndim
+    image = as_image(image)
+    size, matrix = _matrix(image, transform, params, size)
+    modes = as_modes(padding_mode, transform.ndim)
+    return lift(
+        antialiased,
+        _SIGNATURES[transform.ndim],
+        {"size": size, "method": method, "align_corners": align_corners},
+        compiled=isinstance(method, str),
+        image=image,
+        params=matrix,
+        fill_value=as_fill(fill_value, modes, outside, image),
+    )
+
+
+def _matrix(
+    image: jax.Array, transform: Any, params: ArrayLike, size: Sequence[int]
+) -> tuple[tuple[int, ...], jax.Array]:
+    """The output's size, and a family's matrices, as precise as the image's pixels."""
+    ndim = transform.ndim
     if image.ndim < ndim + 1 or 0 in image.shape[-ndim - 1 : -1]:
         raise ValueError(
             f"image must have {ndim} axes of pixels and one of channels, for "
             f"{transform}; got shape {image.shape}"
         )
     size, matrix = as_size(size, ndims=(ndim,)), transform.matrix(params)
-    matrix = matrix.astype(promote(matrix.dtype, jnp.finfo(image.dtype).dtype))
-    return lift(
-        antialiased,
-        {2: "(H,W,C),(k,k),(C)->(h,w,C)", 3: "(D,H,W,C),(k,k),(C)->(d,h,w,C)"}[ndim],
-        {"size": size, "method": method, "align_corners": align_corners},
-        compiled=isinstance(method, str),
-        image=image,
-        params=matrix,
-        fill_value=as_fill(fill_value, as_modes(padding_mode, ndim), outside, image),
-    )
+    dtype = promote(matrix.dtype, jnp.finfo(image.dtype).dtype)
+    return size, matrix.astype(dtype)
+
+
+_SIGNATURES = {
+    2: "(H,W,C),(k,k),(C)->(h,w,C)",
+    3: "(D,H,W,C),(k,k),(C)->(d,h,w,C)",
+}

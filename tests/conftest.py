@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault(
+    "STN_JAX_CPU", "off"
+)  # plain JAX, whatever has been compiled here
+
 import jax
 import numpy as np
 import pytest

@@ -10,20 +10,21 @@ import pytest
 
 from stn_jax import bilinear_sample, sample
 from stn_jax.padding import RULES
-from stn_jax.reading import read
+from stn_jax.reading import METHODS, read
 from stn_jax.taps import Axis, weighted_sum
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZES = {2: (5, 4), 3: (3, 4, 2)}
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 def axes_of(size, mode="zeros"):
     return tuple(Axis(n, mode, 0, False, "normalized") for n in size)
 
 
-def both_ways(size, mode="zeros"):
+def both_ways(size, mode="zeros", method="bilinear"):
     """The primitive, and the plain sum that defines it."""
-    options = {"method": "bilinear", "axes": axes_of(size, mode)}
+    options = {"method": method, "axes": axes_of(size, mode)}
     return partial(read, **options), partial(weighted_sum, **options)
 
 
@@ -33,13 +34,24 @@ def inputs(rng, size, channels, batch=()):
     return image, jnp.asarray(points)
 
 
-@pytest.mark.parametrize("mode", RULES)
-@pytest.mark.parametrize("channels", [1, 3, 9])
-@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_gradients_are_those_of_plain_jax(rng, x64, ndim, channels, mode):
+SOME = [(2, "bilinear", mode) for mode in RULES] + [
+    (2, "bicubic", "border"),
+    (2, "bspline3", "zeros"),
+]
+OTHERS = [(3, "bilinear", mode) for mode in RULES] + [
+    (2, method, mode) for method in METHODS for mode in RULES
+]
+
+
+@pytest.mark.parametrize("channels", [1, slow(3), 9])
+@pytest.mark.parametrize(
+    ("ndim", "method", "mode"),
+    SOME + [slow(*case) for case in OTHERS if case not in SOME],
+)
+def test_gradients_are_those_of_plain_jax(rng, x64, ndim, method, mode, channels):
     """Each alone and both together, with channels few and many."""
     image, points = inputs(rng, SIZES[ndim], channels)
-    ours, plain = both_ways(SIZES[ndim], mode)
+    ours, plain = both_ways(SIZES[ndim], mode, method)
     bar = jnp.asarray(rng.normal(size=(3, 4, channels)))
 
     @partial(jax.jit, static_argnums=(0, 1))
@@ -87,8 +99,8 @@ def test_derivatives_of_any_order_and_mode(rng, x64):
     chex.assert_trees_all_close(ours, plain, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("in_axes", [(0, 0), (None, 0), (0, None), (2, 1)])
-@pytest.mark.parametrize("wanted", [0, 1, (0, 1)])
+@pytest.mark.parametrize("in_axes", [(0, 0), (None, 0), slow((0, None)), slow((2, 1))])
+@pytest.mark.parametrize("wanted", [0, 1, slow((0, 1))])
 def test_mapped_gradients(rng, x64, in_axes, wanted):
     """vmap of grad and grad of vmap, with an image for each example or for all."""
     size = (3, 4)

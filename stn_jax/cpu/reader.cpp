@@ -1,0 +1,465 @@
+// Bilinear reading on a CPU: images (P, *size, C) at points (P, M, n), and the gradients of
+// both. The same sums as in stn_jax/taps.py and stn_jax/adjoint.py, for blocks of points, so
+// that the compiler makes vectors of what is done for each.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+constexpr int kLanes = 64;               // the points of a block
+constexpr int64_t kPart = 1024;          // the points that a thread takes at once
+constexpr float kLimit = 2147483520.0f;  // LIMIT in stn_jax/taps.py
+constexpr int32_t kFar = 1 << 23;        // FAR in stn_jax/padding.py
+constexpr int32_t kNowhere = -(1 << 29);  // three of them and a pixel's offset are negative
+constexpr float kLargest = std::numeric_limits<float>::max();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// ---- threads
+
+// Calls work(part) for the parts 0 ... count - 1, on JAX's threads and on this one. It waits
+// for parts that have begun alone, never for a thread to be free, so it cannot lock up where
+// all threads wait.
+template <typename Work>
+void InParts(ffi::ThreadPool& pool, int64_t count, const Work& work) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto state = std::make_shared<State>();
+  auto run = [state, count, &work] {
+    for (int64_t part; (part = state->next++) < count;) {
+      work(part);  // the caller waits for it, so `work` is there
+      state->done++;
+      state->done.notify_one();
+    }
+  };
+  const int64_t others = std::min<int64_t>(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < others; ++i) pool.Schedule(std::decay_t<decltype(run)>(run));
+  run();
+  for (int64_t done; (done = state->done) < count;) state->done.wait(done);
+}
+
+// ---- pixels of either type
+
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+inline float Load(float x) { return x; }
+
+inline float Load(Bfloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float out;
+  std::memcpy(&out, &bits, sizeof out);
+  return out;
+}
+
+inline Bfloat16 Round(float x) {  // to the nearest, ties to even
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t nan = 0x7fc0, nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return {static_cast<uint16_t>(x == x ? nearest : nan)};
+}
+
+// ---- the taps of a block of points
+
+enum Rule : int32_t { kConstant, kBorder, kReflection, kMirror, kWrap };
+
+struct Axis {
+  int32_t n;
+  Rule rule;
+  float half, center;  // pixel = half * coordinate + center
+};
+
+template <int N>
+struct Block {
+  static constexpr int kTaps = 1 << N;
+  alignas(64) int32_t start[N][2][kLanes];  // what each side of an axis adds to the offset
+  alignas(64) float part[N][2][kLanes];     // and what it multiplies the weight with
+  alignas(64) float slope[N][kLanes];       // of the parts on the second side
+  alignas(64) float nothing[kLanes];        // NaN where a coordinate is, else zero
+
+  static int Side(int tap, int axis) { return tap >> (N - 1 - axis) & 1; }
+
+  int32_t Offset(int tap, int l) const {  // of the tap's pixel; negative: there is none
+    int32_t sum = 0;
+    for (int a = 0; a < N; ++a) sum += start[a][Side(tap, a)][l];
+    return sum;
+  }
+
+  float Weight(int tap, int l) const {
+    float product = 1;
+    for (int a = 0; a < N; ++a) product *= part[a][Side(tap, a)][l];
+    return product;
+  }
+};
+
+// By value: the standard ones return references, of which the compiler makes no vectors.
+template <typename T>
+inline T Min(T x, T y) { return x < y ? x : y; }
+
+template <typename T>
+inline T Max(T x, T y) { return x > y ? x : y; }
+
+// i modulo n for |i| <= kFar, by a division of floats, which vectors have.
+inline int32_t Modulo(int32_t i, int32_t n, float inverse) {
+  int32_t rest = i - static_cast<int32_t>(std::floor(static_cast<float>(i) * inverse)) * n;
+  rest += rest < 0 ? n : 0;
+  return rest - (rest >= n ? n : 0);
+}
+
+// The pixel that the endless image shows at an index, times the stride, or kNowhere:
+// stn_jax/padding.py.
+template <Rule rule>
+inline int32_t Start(int32_t i, int32_t n, int32_t period, float inverse, int32_t stride) {
+  if constexpr (rule == kConstant)
+    return static_cast<uint32_t>(i) < static_cast<uint32_t>(n) ? i * stride : kNowhere;
+  if constexpr (rule == kBorder) return Max(Min(i, n - 1), 0) * stride;
+  const int32_t near = Max(Min(i, kFar), -kFar);
+  const int32_t inside = Modulo(near, period, inverse);
+  const int32_t mirrored = rule == kMirror ? period - inside : period - 1 - inside;
+  const int32_t pixel = rule == kWrap ? inside : Min(inside, mirrored);
+  return near == i ? pixel * stride : kNowhere;
+}
+
+// Both loops are the same; the compiler makes vectors of the one whose end it knows.
+template <int N>
+void Split(const float* points, int count, float (*x)[kLanes]) {
+  if (count == kLanes) {
+    for (int l = 0; l < kLanes; ++l)
+      for (int a = 0; a < N; ++a) x[a][l] = points[l * N + N - 1 - a];  // (x, y) backwards
+  } else {
+    for (int a = 0; a < N; ++a) {
+      std::fill(x[a], x[a] + kLanes, 0.0f);
+      for (int l = 0; l < count; ++l) x[a][l] = points[l * N + N - 1 - a];
+    }
+  }
+}
+
+// What an axis adds to a block; `stride` is that of its pixels.
+template <int N, Rule rule>
+void FindAlong(int a, const Axis& axis, int32_t stride, float* x, Block<N>& block) {
+  const int32_t n = axis.n;
+  const int32_t period = rule == kWrap ? n : rule == kMirror ? std::max(2 * n - 2, 1) : 2 * n;
+  const float inverse = 1 / static_cast<float>(period), extent = axis.half;
+  float half = axis.half, center = axis.center;
+  if (half == 0) {  // an axis without extent, where infinity stays infinite
+    for (int l = 0; l < kLanes; ++l) x[l] = std::fabs(x[l]) <= kLargest ? center : x[l];
+    half = 1, center = 0;
+  }
+#pragma omp simd
+  for (int l = 0; l < kLanes; ++l) {
+    const float at = (x[l] == x[l] ? x[l] : 0) * half + center;
+    const float near = Min(Max(at, -kLimit), kLimit);
+    const float first = std::floor(near);
+    block.part[a][1][l] = near - first;
+    block.part[a][0][l] = 1 - (near - first);
+    block.slope[a][l] = near == at ? extent : 0;
+    block.nothing[l] = x[l] == x[l] ? block.nothing[l] : kNan;
+    const int32_t index = static_cast<int32_t>(first);
+    block.start[a][0][l] = Start<rule>(index, n, period, inverse, stride);
+    block.start[a][1][l] = Start<rule>(index + 1, n, period, inverse, stride);
+  }
+}
+
+template <int N>
+void Find(const float* points, int count, const Axis* axes, Block<N>& block) {
+  alignas(64) float x[N][kLanes];
+  Split<N>(points, count, x);
+  std::fill(block.nothing, block.nothing + kLanes, 0.0f);
+  int32_t stride = 1;
+  for (int a = N - 1; a >= 0; --a) {
+    const Axis& axis = axes[a];
+    switch (axis.rule) {
+      case kConstant: FindAlong<N, kConstant>(a, axis, stride, x[a], block); break;
+      case kBorder: FindAlong<N, kBorder>(a, axis, stride, x[a], block); break;
+      case kReflection: FindAlong<N, kReflection>(a, axis, stride, x[a], block); break;
+      case kMirror: FindAlong<N, kMirror>(a, axis, stride, x[a], block); break;
+      case kWrap: FindAlong<N, kWrap>(a, axis, stride, x[a], block); break;
+    }
+    stride *= axis.n;
+  }
+}
+
+// ---- the values
+
+// One channel: a vector holds many points.
+template <int N, typename T>
+void ReadOne(const T* image, const Block<N>& block, int count, float* out) {
+  alignas(64) float sum[kLanes];
+  std::copy(block.nothing, block.nothing + kLanes, sum);
+  for (int tap = 0; tap < Block<N>::kTaps; ++tap) {
+#pragma omp simd
+    for (int l = 0; l < kLanes; ++l) {
+      const int32_t offset = block.Offset(tap, l);
+      const float pixel = Load(image[Max(offset, 0)]);
+      // not a product with zero: the pixel may be infinite
+      sum[l] += offset < 0 ? 0 : block.Weight(tap, l) * pixel;
+    }
+  }
+  std::copy(sum, sum + count, out);
+}
+
+// More channels: a vector holds those of one point. Here and below C is their number where
+// the compiler knows it, else 0. `zeros` are those of a pixel.
+template <int N, int C, typename T>
+void Read(const T* image, const Block<N>& block, int count, int64_t channels, const T* zeros,
+          float* out) {
+  constexpr int taps = Block<N>::kTaps;
+  const int64_t c_end = C ? C : channels;
+  for (int l = 0; l < count; ++l) {
+    const T* pixel[taps];
+    float weight[taps];
+    for (int tap = 0; tap < taps; ++tap) {
+      const int64_t offset = block.Offset(tap, l);
+      pixel[tap] = offset < 0 ? zeros : image + offset * c_end;
+      weight[tap] = block.Weight(tap, l);
+    }
+    float* target = out + l * c_end;
+    const float none = block.nothing[l];
+#pragma omp simd
+    for (int64_t c = 0; c < c_end; ++c) {
+      float sum = none;
+      for (int tap = 0; tap < taps; ++tap) sum += weight[tap] * Load(pixel[tap][c]);
+      target[c] = sum;
+    }
+  }
+}
+
+// ---- the gradients
+
+// The weights' slopes, times what each tap's pixel and the gradient share.
+template <int N, int C, typename T>
+void SetPointsBar(const T* image, const Block<N>& block, int count, int64_t channels,
+                  const float* out_bar, float* points_bar) {
+  constexpr int taps = Block<N>::kTaps;
+  const int64_t c_end = C ? C : channels;
+  alignas(64) float shared[taps][kLanes], bar[kLanes] = {}, total[kLanes];
+  if constexpr (C == 1) std::copy(out_bar, out_bar + count, bar);
+  for (int tap = 0; tap < taps; ++tap) {
+    if constexpr (C == 1) {
+#pragma omp simd
+      for (int l = 0; l < kLanes; ++l) {
+        const int32_t offset = block.Offset(tap, l);
+        const float pixel = Load(image[Max(offset, 0)]);
+        shared[tap][l] = offset < 0 ? 0 : bar[l] * pixel;
+      }
+    } else {
+      std::fill(shared[tap], shared[tap] + kLanes, 0.0f);
+      for (int l = 0; l < count; ++l) {
+        const int64_t offset = block.Offset(tap, l);
+        if (offset < 0) continue;
+        const T* pixel = image + offset * c_end;
+        const float* own = out_bar + l * c_end;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < c_end; ++c) sum += own[c] * Load(pixel[c]);
+        shared[tap][l] = sum;
+      }
+    }
+  }
+  for (int axis = 0; axis < N; ++axis) {
+    std::fill(total, total + kLanes, 0.0f);
+    for (int tap = 0; tap < taps; ++tap) {
+      const float sign = Block<N>::Side(tap, axis) ? 1 : -1;
+#pragma omp simd
+      for (int l = 0; l < kLanes; ++l) {
+        float slope = sign * block.slope[axis][l];
+        for (int a = 0; a < N; ++a)
+          if (a != axis) slope *= block.part[a][Block<N>::Side(tap, a)][l];
+        total[l] += slope * shared[tap][l];
+      }
+    }
+    for (int l = 0; l < count; ++l) points_bar[l * N + N - 1 - axis] = block.nothing[l] == 0 ? total[l] : 0;
+  }
+}
+
+template <int N, int C>
+void AddImageBar(const Block<N>& block, int count, int64_t channels, const float* out_bar,
+                 float* image_bar) {
+  const int64_t c_end = C ? C : channels;
+  for (int l = 0; l < count; ++l) {
+    if (block.nothing[l] != 0) continue;
+    const float* bar = out_bar + l * c_end;
+    for (int tap = 0; tap < Block<N>::kTaps; ++tap) {
+      const int64_t offset = block.Offset(tap, l);
+      if (offset < 0) continue;
+      float* target = image_bar + offset * c_end;
+      const float weight = block.Weight(tap, l);
+#pragma omp simd
+      for (int64_t c = 0; c < c_end; ++c) target[c] += weight * bar[c];
+    }
+  }
+}
+
+// ---- what JAX calls
+
+struct Problem {
+  Axis axes[3];
+  int ndim;
+  int64_t images, points, pixels, channels;  // points and pixels are those of one image
+};
+
+Problem Describe(const ffi::AnyBuffer& image, const ffi::AnyBuffer& points,
+                 ffi::Span<const int32_t> rules, ffi::Span<const float> halves,
+                 ffi::Span<const float> centers) {
+  Problem problem;
+  problem.ndim = static_cast<int>(rules.size());
+  problem.images = image.dimensions()[0];
+  problem.channels = image.dimensions()[problem.ndim + 1];
+  problem.points = points.dimensions()[1];
+  problem.pixels = 1;
+  for (int a = 0; a < problem.ndim; ++a) {
+    const auto n = static_cast<int32_t>(image.dimensions()[a + 1]);
+    problem.axes[a] = {n, static_cast<Rule>(rules[a]), halves[a], centers[a]};
+    problem.pixels *= n;
+  }
+  return problem;
+}
+
+// Calls function.operator()<N, C, T>().
+template <typename Function>
+void Specialized(const Problem& problem, ffi::DataType dtype, const Function& function) {
+  auto by_channels = [&]<int N, typename T>() {
+    switch (problem.channels) {
+      case 1: return function.template operator()<N, 1, T>();
+      case 2: return function.template operator()<N, 2, T>();
+      case 3: return function.template operator()<N, 3, T>();
+      case 4: return function.template operator()<N, 4, T>();
+      default: return function.template operator()<N, 0, T>();
+    }
+  };
+  auto by_dtype = [&]<int N>() {
+    if (dtype == ffi::DataType::F32) return by_channels.template operator()<N, float>();
+    return by_channels.template operator()<N, Bfloat16>();
+  };
+  problem.ndim == 2 ? by_dtype.template operator()<2>() : by_dtype.template operator()<3>();
+}
+
+// Calls work(first, count, block) for the blocks of an image's points from begin to end.
+template <int N, typename Work>
+void InBlocks(const Problem& problem, const float* points, int64_t begin, int64_t end,
+              const Work& work) {
+  Block<N> block;
+  for (int64_t first = begin; first < end; first += kLanes) {
+    const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
+    Find<N>(points + first * N, count, problem.axes, block);
+    work(first, count, block);
+  }
+}
+
+// Calls work(image, begin, end) for all points of all images, in parts.
+template <typename Work>
+void InPartsOfPoints(ffi::ThreadPool& pool, const Problem& problem, const Work& work) {
+  const int64_t parts = (problem.points + kPart - 1) / kPart;
+  InParts(pool, problem.images * parts, [&](int64_t part) {
+    const int64_t begin = part % parts * kPart;
+    work(part / parts, begin, std::min(begin + kPart, problem.points));
+  });
+}
+
+ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
+                  ffi::ResultBuffer<ffi::F32> out, ffi::Span<const int32_t> rules,
+                  ffi::Span<const float> halves, ffi::Span<const float> centers) {
+  const Problem problem = Describe(images, points, rules, halves, centers);
+  Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
+    const auto* pixels = static_cast<const T*>(images.untyped_data());
+    const auto* all_points = static_cast<const float*>(points.untyped_data());
+    const std::vector<T> zeros(problem.channels, T{});
+    InPartsOfPoints(pool, problem, [&](int64_t p, int64_t begin, int64_t end) {
+      const T* image = pixels + p * problem.pixels * problem.channels;
+      const float* own = all_points + p * problem.points * N;
+      float* target = out->typed_data() + p * problem.points * problem.channels;
+      InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
+        float* here = target + first * problem.channels;
+        if constexpr (C == 1) ReadOne(image, block, count, here);
+        else Read<N, C>(image, block, count, problem.channels, zeros.data(), here);
+      });
+    });
+  });
+  return ffi::Error::Success();
+}
+
+// The gradients of what is wanted, in this order: of the images, of the points. One thread
+// sums an image's, so that its rounding is always the same.
+ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
+                      ffi::Buffer<ffi::F32> out_bar, ffi::RemainingRets results,
+                      bool wants_image, bool wants_points, ffi::Span<const int32_t> rules,
+                      ffi::Span<const float> halves, ffi::Span<const float> centers) {
+  const Problem problem = Describe(images, points, rules, halves, centers);
+  void* images_bar = nullptr;
+  float* points_bar = nullptr;
+  if (wants_image) images_bar = (*results.get<ffi::AnyBuffer>(0))->untyped_data();
+  if (wants_points)
+    points_bar = (*results.get<ffi::Buffer<ffi::F32>>(wants_image ? 1 : 0))->typed_data();
+  Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
+    const int64_t numbers = problem.pixels * problem.channels;
+    auto work = [&](int64_t p, int64_t begin, int64_t end, float* image_bar) {
+      const T* image = static_cast<const T*>(images.untyped_data()) + p * numbers;
+      const int64_t before = p * problem.points;
+      const float* own = static_cast<const float*>(points.untyped_data()) + before * N;
+      InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
+        const float* bar = out_bar.typed_data() + (before + first) * problem.channels;
+        if (image_bar) AddImageBar<N, C>(block, count, problem.channels, bar, image_bar);
+        if (!points_bar) return;
+        float* target = points_bar + (before + first) * N;
+        SetPointsBar<N, C>(image, block, count, problem.channels, bar, target);
+      });
+    };
+    if (!wants_image) {
+      InPartsOfPoints(pool, problem, [&](int64_t p, int64_t begin, int64_t end) {
+        work(p, begin, end, nullptr);
+      });
+      return;
+    }
+    InParts(pool, problem.images, [&](int64_t p) {
+      T* target = static_cast<T*>(images_bar) + p * numbers;
+      if constexpr (std::is_same_v<T, float>) {
+        std::fill(target, target + numbers, 0.0f);
+        work(p, 0, problem.points, target);
+      } else {  // summed in float, rounded once
+        std::vector<float> sums(numbers);
+        work(p, 0, problem.points, sums.data());
+        std::transform(sums.begin(), sums.end(), target, Round);
+      }
+    });
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#define WITH_AXES                                \
+  .Attr<ffi::Span<const int32_t>>("rules")       \
+      .Attr<ffi::Span<const float>>("halves")    \
+      .Attr<ffi::Span<const float>>("centers")
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    stn_jax_cpu_values, Values,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .Ret<ffi::Buffer<ffi::F32>>() WITH_AXES);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    stn_jax_cpu_cotangents, Cotangents,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::Buffer<ffi::F32>>()
+        .RemainingRets()
+        .Attr<bool>("wants_image")
+        .Attr<bool>("wants_points") WITH_AXES);
