@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 import stn_jax
+from stn_jax import cpu
 
 from .cases import Case
 
@@ -22,7 +24,8 @@ class Program:
     def __init__(self, function: Callable[..., Any], *arguments: jax.Array) -> None:
         arguments = jax.block_until_ready(jax.device_put(arguments))
         start = time.perf_counter()
-        self.compiled = jax.jit(function).lower(*arguments).compile()
+        anew = jax.jit(lambda *arguments: function(*arguments))  # nothing is cached
+        self.compiled = anew.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - start
         memory = self.compiled.memory_analysis()
         self.temporary_bytes = getattr(memory, "temp_size_in_bytes", None)
@@ -31,6 +34,20 @@ class Program:
     def __call__(self) -> Any:
         """Run it to the end."""
         return jax.block_until_ready(self.compiled(*self.arguments))
+
+
+def with_and_without(
+    make: Callable[[], Program], both: bool = True
+) -> dict[str, Program]:
+    """Our program; and where it calls the compiled reader, the one that does not."""
+    programs = {"stn_jax": make()}
+    if both and jax.default_backend() == "cpu" and cpu.is_on():
+        os.environ["STN_JAX_CPU"] = "off"
+        try:
+            programs["plain JAX"] = make()
+        finally:
+            os.environ["STN_JAX_CPU"] = "on"
+    return programs
 
 
 def program(sampler: Sampler, case: Case, what: str) -> Program:

@@ -77,7 +77,10 @@ what a copy moves in that time; the program's temporary memory in megabytes; the
 to compile it. Affine grids turn by up to 45 degrees and scale by 0.7 to 1.3; "grid" is
 the forward pass and the gradient of the grid, "both" those of grid and image; bf16 are
 bfloat16 images, which PyTorch's sampler does not know on a CPU: the casts are in its
-time. A training step is one of stochastic gradient descent; ours distorts its images.
+time. A module is a spatial transformer with the paper's localization network, forward
+or with the gradients of its parameters. A training step is one of stochastic gradient
+descent; ours distorts its images. "plain JAX" is stn_jax itself without the reader that
+`python -m stn_jax.cpu` compiles, {reader}
 
 """
 
@@ -86,7 +89,11 @@ def page(document: dict[str, Any]) -> str:
     """For the docs."""
     versions = ", ".join(f"{k} {v}" for k, v in document["versions"].items())
     bandwidth = document["copy_bytes_per_second"]
-    text = PAGE.format(**{**document, "versions": versions}, bandwidth=bandwidth / 1e9)
+    reader = "which was called here." if document["reader"] else "which was not there."
+    text = PAGE.format(
+        **{**document, "versions": versions, "reader": reader},
+        bandwidth=bandwidth / 1e9,
+    )
     head, lines = cells(document["rows"], bandwidth)
     aligned = ["---" if name in ("case", "what") else "---:" for name in head]
     return text + "".join(
@@ -95,26 +102,37 @@ def page(document: dict[str, Any]) -> str:
 
 
 def summary(document: dict[str, Any]) -> list[str]:
-    """For the README: the medians of the ratios to PyTorch's, a line for each case."""
+    """For the README: the medians of the ratios to PyTorch's, a line for each case;
+    and in parentheses those of plain JAX.
+    """
     medians: dict[str, dict[str, str]] = {}
     for row in document["rows"]:
-        if (found := row["ratios"].get("PyTorch")) is not None:
-            medians.setdefault(row["case"], {})[row["what"]] = f"{found[1]:.2f}"
+        times = {name: np.array(values) for name, values in row["seconds"].items()}
+        if (theirs := times.get("PyTorch")) is None:
+            continue
+        text = f"{np.median(times['stn_jax'] / theirs):.2f}"
+        if (plain := times.get("plain JAX")) is not None:
+            text += f" ({np.median(plain / theirs):.2f})"
+        medians.setdefault(row["case"], {})[row["what"]] = text
     lines = ["| case | forward | and grid's gradient | and image's |"]
     lines += ["|---|---:|---:|---:|"]
     for case, of in medians.items():
         if {*WHATS} <= of.keys() and not case.endswith((" bf16", " TPS")):
             lines.append(f"| {case} | " + " | ".join(of[w] for w in WHATS) + " |")
-    lines += ["", "| training step | |", "|---|---:|"]
+    lines += ["", "| module, training step | |", "|---|---:|"]
     for case, of in medians.items():
         if "training" in of:
-            lines.append(f"| {case.removesuffix(' step')} | {of['training']} |")
+            lines.append(f"| {case} | {of['training']} |")
+        if case.startswith("module"):
+            lines += [f"| {case} {what} | {ratio} |" for what, ratio in of.items()]
     return lines
 
 
 def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
     """For machines: what was measured, on what."""
     import jax
+
+    from stn_jax import cpu
 
     return {
         "command": command,
@@ -124,6 +142,7 @@ def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: v for name in PACKAGES if (v := _version(name))},
         "copy_bytes_per_second": bandwidth,
+        "reader": jax.default_backend() == "cpu" and cpu.is_on(),
         "rows": [
             {
                 **row,

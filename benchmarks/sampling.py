@@ -46,8 +46,11 @@ class Sampling:
     def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
         """Time it beside the peers."""
         ours = on_jax.ours_vmapped if self.vmapped else on_jax.ours
-        program = on_jax.program(ours(self.case), self.case, self.what)
-        thunks: dict[str, Thunk] = {"stn_jax": program}
+        programs = on_jax.with_and_without(
+            lambda: on_jax.program(ours(self.case), self.case, self.what),
+            both=self.case.family == "affine" and not self.vmapped,
+        )
+        thunks: dict[str, Thunk] = {**programs}
         for peer in peers:
             if (thunk := _peer(peer, self.case, self.what)) is not None:
                 thunks[peer] = thunk
@@ -56,7 +59,7 @@ class Sampling:
             "what": self.what + (" vmap" if self.vmapped else ""),
             "channels": self.case.channels,
             "least_bytes": self.case.least_bytes(self.what),
-            **_told(program),
+            **_told(programs["stn_jax"]),
             "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
         }
 

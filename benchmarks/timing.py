@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 Thunk = Callable[[], object]
+SETTLING = 0.03  # seconds, before each timed call
 
 
 class Spread(NamedTuple):
@@ -26,8 +27,8 @@ def in_turn(
 ) -> dict[str, np.ndarray]:
     """The seconds that each call took, round by round.
 
-    Each round calls every one once; after two to warm up, as many rounds as asked for,
-    or fewer once each has had ``seconds``.
+    Each round times one call of every one, after some that are not timed; as many
+    rounds as asked for, or fewer once each has had ``seconds``.
     """
     for thunk in [*thunks.values()] * 2:
         thunk()
@@ -37,10 +38,23 @@ def in_turn(
         if done >= 3 and time.perf_counter() > end:
             break
         for name, thunk in thunks.items():
+            _settle(thunk)
             start = time.perf_counter()
             thunk()
             taken[name].append(time.perf_counter() - start)
     return {name: np.array(times) for name, times in taken.items()}
+
+
+def _settle(thunk: Thunk) -> None:
+    """Call it, untimed, until no thread of the one before takes a core from it.
+
+    Threads that wait for more work, as OpenMP's do, spin for some milliseconds.
+    """
+    end = time.perf_counter() + SETTLING
+    while True:
+        thunk()
+        if time.perf_counter() > end:
+            break
 
 
 def spread(values: np.ndarray) -> Spread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -44,8 +45,8 @@ def tutorial() -> nn.Module:
     )
 
 
-def paper(size: int, width: int) -> nn.Module:
-    """The paper's ST-CNN, as ``train.models`` builds it."""
+def papers_transformer(size: int) -> Transformer:
+    """With the paper's localization network."""
     small = size // 2 - 4
     small = small // 2 - 4
     localization = nn.Sequential(
@@ -53,11 +54,34 @@ def paper(size: int, width: int) -> nn.Module:
         *(nn.MaxPool2d(2), nn.Conv2d(20, 20, 5), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(20 * small**2, 20), nn.ReLU()),
     )
+    return Transformer(localization, 20)
+
+
+def transform(images: np.ndarray, what: str) -> Callable[[], object]:
+    """The transformer's output; and the gradients of its parameters."""
+    torch.manual_seed(0)
+    x = torch.from_numpy(np.moveaxis(np.array(images), -1, 1).copy()).to(DEVICE)
+    model = papers_transformer(x.shape[-1]).to(DEVICE)
+    wanted = [*model.parameters()] if what != "forward" else []
+
+    def run() -> object:
+        with torch.set_grad_enabled(bool(wanted)):
+            out = model(x)
+        grads = torch.autograd.grad(out.sum(), wanted) if wanted else ()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return out, grads
+
+    return run
+
+
+def paper(size: int, width: int) -> nn.Module:
+    """The paper's ST-CNN, as ``train.models`` builds it."""
     pool = 1 if size == 28 else 2
     final = -(-(size // pool - 8) // 2)
     final = -(-(final - 6) // 2)
     return nn.Sequential(
-        *(Transformer(localization, 20), nn.AvgPool2d(pool)),
+        *(papers_transformer(size), nn.AvgPool2d(pool)),
         *(nn.Conv2d(1, width, 9), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
         *(nn.Conv2d(width, width, 7), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
         *(nn.Flatten(), nn.Linear(width * final**2, 10)),

@@ -13,12 +13,12 @@ import numpy as np
 import optax
 from flax import nnx
 
-from stn_jax.nnx import SpatialTransformer
+from stn_jax.nnx import ConvLocalization, SpatialTransformer
 from train.convolution import convolve
 from train.loop import train_steps
 from train.models import build
 
-from .timing import Thunk, in_turn
+from .timing import in_turn
 
 STEPS = 10  # in one call; a row's times are those of one step
 LEARNING_RATE = 0.01
@@ -41,8 +41,8 @@ class Step:
         """Time it beside PyTorch's."""
         from . import on_jax
 
-        program = on_jax.Program(*self._ours())
-        thunks: dict[str, Thunk] = {"stn_jax": program}
+        programs = on_jax.with_and_without(lambda: on_jax.Program(*self._ours()))
+        program, thunks = programs["stn_jax"], {**programs}
         if "PyTorch" in peers:
             from .torch_networks import steps
 
@@ -98,6 +98,57 @@ class Step:
         return nnx.eval_shape(self._model).classifier.conv1.out_features
 
 
+@dataclass(frozen=True)
+class Module:
+    """A whole spatial transformer, with the paper's localization network."""
+
+    batch: int
+    size: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"module {self.batch}x{self.size}x{self.size}x1 {self.what}"
+
+    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
+        """Time it beside PyTorch's."""
+        from . import on_jax
+
+        shape = (self.size, self.size, 1)
+        images = np.random.default_rng(0).uniform(size=(self.batch, *shape))
+        images = jnp.asarray(images, jnp.float32)
+        localization = ConvLocalization(
+            shape, conv_general_dilated=convolve, rngs=nnx.Rngs(0)
+        )
+        module = SpatialTransformer(localization, features=20, rngs=nnx.Rngs(0))
+        graphdef, params = nnx.split(module)
+
+        def forward(params: Any, images: jax.Array) -> jax.Array:
+            return nnx.merge(graphdef, params)(images)
+
+        def both(params: Any, images: jax.Array) -> Any:
+            out, pull = jax.vjp(lambda params: forward(params, images), params)
+            return out, pull(jnp.ones_like(out))
+
+        function = forward if self.what == "forward" else both
+        programs = on_jax.with_and_without(
+            lambda: on_jax.Program(function, params, images)
+        )
+        thunks: dict[str, Any] = {**programs}
+        if "PyTorch" in peers:
+            from .torch_networks import transform
+
+            thunks["PyTorch"] = transform(images, self.what)
+        return {
+            "case": str(self).removesuffix(f" {self.what}"),
+            "what": self.what,
+            "channels": 1,
+            "least_bytes": None,
+            "temporary_bytes": programs["stn_jax"].temporary_bytes,
+            "compile_seconds": programs["stn_jax"].compile_seconds,
+            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
+        }
+
+
 class Tutorial(nnx.Module):
     """The network of PyTorch's tutorial on spatial transformers, less its dropout."""
 
@@ -135,9 +186,11 @@ def _flat(x: jax.Array) -> jax.Array:
     return jnp.reshape(x, (len(x), -1))
 
 
-def plan() -> list[Step]:
+def plan() -> list[Step | Module]:
     """Every row of the table."""
     return [
+        Module(256, 28, "forward"),
+        Module(256, 28, "parameters"),
         Step("tutorial", 64, 28, "none"),
         Step("paper's ST-CNN", 256, 28, "r"),
         Step("paper's ST-CNN", 256, 42, "rts"),

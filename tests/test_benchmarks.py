@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_calls_are_made_in_turn():
         rounds=4,
         seconds=9,
     )
-    assert calls == ["a", "b"] * 6  # two rounds to warm up
+    assert [name for name, _ in groupby(calls)] == ["a", "b"] * 6
     assert all(len(taken) == 4 for taken in times.values())
 
 

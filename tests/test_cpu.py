@@ -243,6 +243,9 @@ def test_where_it_is_not_called(rng, reader, monkeypatch):
     image, grid, _ = inputs(rng, (4, 5), 3, batch=(2,))
     assert CALL in text_of(image, grid)
     assert CALL not in text_of(image.astype(np.float16), grid)
+    assert CALL in text_of(image.astype(jnp.bfloat16), grid)
+    assert CALL not in text_of(jnp.ones((2, 4, 5, 32), jnp.bfloat16), grid)
+    assert CALL in text_of(jnp.ones((2, 4, 5, 32)), grid)
     with enable_x64():
         assert CALL not in text_of(image.astype(float), grid)
     exported = jax.export.export(jax.jit(bilinear_sample))(image, grid)

@@ -125,9 +125,12 @@ def takes(context: Any, method: str) -> bool:
     reads an image, the first of its arrays, at points, the second.
 
     XLA cannot divide a call among devices, so there it takes what ``jax.shard_map``
-    divides alone; a program that is exported has to run where no reader is.
+    divides alone; a program that is exported has to run where no reader is. It gives
+    float32, and rounding many channels of it to bfloat16 afterwards takes longer than
+    it saves, unless gradients are what it gives.
     """
-    image, points, *_ = context.avals_in
+    image, points, *bars = context.avals_in
+    is_rounded_later = image.dtype == jnp.bfloat16 and image.shape[-1] >= 32
     module = context.module_context
     where, parameters = module.axis_context, module.lowering_parameters
     names = getattr(getattr(where, "mesh", None), "axis_names", None)
@@ -140,6 +143,7 @@ def takes(context: Any, method: str) -> bool:
         and points.dtype == jnp.float32
         and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
         and image.shape[-1] > 0
+        and (bars or not is_rounded_later)
         and is_on()
     )
 
