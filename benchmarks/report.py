@@ -136,11 +136,11 @@ def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
 
     return {
         "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "device": str(jax.devices()[0].device_kind),
         "python": platform.python_version(),
-        "versions": {name: v for name in PACKAGES if (v := _version(name))},
+        "versions": {name: v for name in PACKAGES if (v := version(name))},
         "copy_bytes_per_second": bandwidth,
         "reader": jax.default_backend() == "cpu" and cpu.is_on(),
         "rows": [
@@ -170,7 +170,13 @@ def show(out: Table) -> None:
     Console(width=None if os.isatty(1) else 160).print(out)
 
 
-def _version(name: str) -> str | None:
+def today() -> str:
+    """The date, in ISO 8601."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def version(name: str) -> str | None:
+    """Of an installed package."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -55,7 +55,7 @@ def test_the_table_and_the_page(tmp_path, capsys):
     main(
         Options(
             peers=("map_coordinates",),
-            only="256x28x28x1 forward$|affine_grid 256",
+            only="^256x28x28x1 forward$|affine_grid 256",
             rounds=2,
             out=tmp_path / "bench.json",
             markdown=tmp_path / "bench.md",

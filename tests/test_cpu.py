@@ -123,7 +123,9 @@ def test_volumes(rng, reader):
     )
 
 
-@pytest.mark.parametrize("wanted", [0, 1, (0, 1)])
+@pytest.mark.parametrize(
+    "wanted", [1, *(pytest.param(w, marks=pytest.mark.slow) for w in (0, (0, 1)))]
+)
 def test_each_gradient_alone_and_under_maps(rng, reader, wanted):
     image, grid, _ = inputs(rng, (4, 5), 3, batch=(3,))
 

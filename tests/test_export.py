@@ -88,7 +88,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("splines", "warp", "fit_affine")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES],
+)
 def test_functions(rng, name):
     function, make = CASES[name]
     loaded = round_trip(function, *make(rng, 2))

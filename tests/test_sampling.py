@@ -61,7 +61,7 @@ def test_agrees_with_the_definition(rng, size, padding_mode, align_corners):
         (2, "nearest"),
         pytest.param(2, "bicubic", marks=pytest.mark.slow),
         (3, "bilinear"),
-        (3, "nearest"),
+        pytest.param(3, "nearest", marks=pytest.mark.slow),
     ],
 )
 def test_agrees_with_pytorch(

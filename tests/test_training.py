@@ -125,6 +125,7 @@ def test_one_step_improves_every_parameter(digits, name):
         assert has_moved or "localization" in jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_the_localization_network_has_a_learning_rate_of_its_own(digits):
     data = few(digits, 64)
 
