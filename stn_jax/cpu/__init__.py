@@ -143,7 +143,7 @@ def takes(context: Any, method: str) -> bool:
         and points.dtype == jnp.float32
         and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
         and image.shape[-1] > 0
-        and (bars or not is_rounded_later)
+        and (bool(bars) or not is_rounded_later)
         and is_on()
     )
 
