@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from . import cpu
 from .checks import check_choice
 
 IMPLEMENTATIONS = ("gather", "dense")
@@ -28,22 +27,13 @@ def is_dense(platform: str, size: Sequence[Any]) -> bool:
     A TPU gathers element by element, while its products are nearly free: 64 x 64 pixels
     take 8 thousand multiplications for each point, 1e-10 s at 1e14 a second.
     """
-    return platform == "tpu" and _is_at_most(64 * 64, *size)
+    is_known = all(isinstance(n, int) for n in size)  # not left open by an export
+    return platform == "tpu" and is_known and math.prod(size) <= 64 * 64
 
 
-def is_separable(platform: str, size: Sequence[Any], channels: int) -> bool:
+def is_separable(platform: str) -> bool:
     """For axis-aligned families: whether a small product for each axis beats gathers.
 
-    On a CPU, where XLA gathers pixel by pixel: 2 to 5 times faster with 1 channel of 28
-    and of 60 pixels, 3 to 6 times slower with 32 and 64 channels. The compiled reader
-    is faster than both.
+    On a CPU it does with one channel alone, and there not with the compiled reader.
     """
-    if platform == "cpu":
-        is_small = channels <= 4 and all(_is_at_most(64, n) for n in size)
-        return is_small and not cpu.is_on()
     return platform == "tpu"
-
-
-def _is_at_most(limit: int, *size: Any) -> bool:
-    """Whether an image has so few pixels; not where an export leaves that open."""
-    return all(isinstance(n, int) for n in size) and math.prod(size) <= limit

@@ -47,9 +47,8 @@ def warp(
         takes part, most with weight 0: a NaN among them spreads.
       implementation: "gather" or "dense", as in :func:`~stn_jax.sample`. For
         ``Translation`` and ``Attention``, dense is one small product for each axis, in
-        which a NaN pixel spreads along its row and its column. None takes it on a TPU,
-        and on a CPU without the compiled reader (see :mod:`stn_jax.cpu`) for images of
-        up to 64 pixels a side and 4 channels. Antialiasing is always dense.
+        which a NaN pixel spreads along its row and its column, and which None takes on
+        a TPU. Antialiasing is always dense.
       sampling: ``method``, ``padding_mode``, ``fill_value`` and ``outside``, as in
         :func:`~stn_jax.sample`.
 
@@ -83,24 +82,22 @@ def warp(
             raise ValueError('antialias=True is dense; got implementation="gather"')
         return _antialiased(image, transform, params, size, align_corners, **sampling)
     way = {"align_corners": align_corners, **sampling}
-    if _is_by_axes(image, transform, ndim, implementation):
+    if _is_by_axes(image, transform, implementation):
         return _separable(image, transform, params, size, **way)
     grid = transform.grid(params, size, align_corners=align_corners)
     return sample(image, grid, implementation=implementation, **way)
 
 
 def _is_by_axes(
-    image: jax.Array, transform: Transform, ndim: int, implementation: str | None
+    image: jax.Array, transform: Transform, implementation: str | None
 ) -> bool:
     """Whether one product for each axis is due."""
     check_implementation(implementation)
-    is_possible = getattr(transform, "is_axis_aligned", False)
-    is_possible &= jnp.issubdtype(image.dtype, jnp.inexact) and image.ndim > ndim
-    if not is_possible or implementation is not None:
-        return is_possible and implementation == "dense"
-    *_, channels = image.shape
-    size = image.shape[-ndim - 1 : -1]
-    return is_separable(jax.default_backend(), size, channels)
+    if implementation is None and is_separable(jax.default_backend()):
+        implementation = "dense"
+    is_inexact = jnp.issubdtype(image.dtype, jnp.inexact)
+    is_axis_aligned = getattr(transform, "is_axis_aligned", False)
+    return implementation == "dense" and is_axis_aligned and is_inexact
 
 
 def _separable(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stn_jax import Kernel, choice, linen, nnx, sample, warp
+from stn_jax import Kernel, linen, nnx, sample, warp
 from stn_jax.kernels import METHODS
 from stn_jax.padding import RULES
 from stn_jax.transforms import Affine, Attention, Translation
@@ -168,30 +168,24 @@ def test_a_tpu_reads_small_images_by_products():
     assert operations((65, 64), "dense") == set()
 
 
-def test_the_choice():
-    assert choice.is_separable("cpu", (28, 28), 1)
-    assert not choice.is_separable("cpu", (28, 28), 32)
-    assert not choice.is_separable("cpu", (28, 65), 1)
-    assert not choice.is_separable("gpu", (28, 28), 1)
-    assert choice.is_separable("tpu", (512, 512), 32)
+def test_warp_takes_the_choice(monkeypatch):
+    """One product for each axis under an axis-aligned family, by default on a TPU."""
 
-
-def test_warp_takes_the_choice():
-    """One product for each axis of a small image under an axis-aligned family."""
-
-    def reads(transform, channels, **way):
+    def reads(transform, **way):
         def run(image):
             return warp(image, transform, transform.identity, **way)
 
-        program = str(jax.make_jaxpr(run)(jnp.ones((9, 9, channels))))
+        program = str(jax.make_jaxpr(run)(jnp.ones((9, 9, 1))))
         return re.findall(r"stn_jax_values\[.*?implementation=(\w+)", program, re.S)
 
-    assert reads(Attention(), 1) == []
-    assert reads(Attention(), 1, implementation="gather") == ["gather"]
-    assert reads(Attention(), 9) == ["None"]
-    assert reads(Attention(), 9, implementation="dense") == []
-    assert reads(Affine(), 1) == ["None"]
-    assert reads(Affine(), 1, implementation="dense") == ["dense"]
+    assert reads(Attention()) == ["None"]
+    assert reads(Attention(), implementation="gather") == ["gather"]
+    assert reads(Attention(), implementation="dense") == []
+    assert reads(Affine(), implementation="dense") == ["dense"]
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert reads(Attention()) == []
+    assert reads(Attention(), implementation="gather") == ["gather"]
+    assert reads(Affine()) == ["None"]
 
 
 def test_the_modules_pass_it_on():

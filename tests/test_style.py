@@ -79,11 +79,10 @@ def test_a_class_explains_itself(cls):
 
 STN_JAX = [
     ["checks", "padding", "kernels", "lifting", "least_squares"],
-    ["splines", "rotations"],
+    ["splines", "rotations", "choice"],
     ["coordinates"],
     ["taps"],
     ["adjoint", "cpu", "products"],
-    ["choice"],
     ["reading"],
     ["interpolation"],
     ["affine", "projective", "flow", "tps", "sampling", "separable"],
