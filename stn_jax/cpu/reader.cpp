@@ -12,6 +12,10 @@
 #include <type_traits>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -25,6 +29,22 @@ constexpr int32_t kFar = 1 << 23;        // FAR in stn_jax/padding.py
 constexpr int32_t kNowhere = -(1 << 29);  // three of them and a pixel's offset are negative
 constexpr float kLargest = std::numeric_limits<float>::max();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// ---- memory
+
+constexpr int64_t kFresh = 1 << 25;  // what malloc takes from the kernel each time anew
+
+// Asks for large pages where so much is about to be written: entering small ones one by one
+// takes several times as long as writing.
+void InLargePages([[maybe_unused]] void* begin, [[maybe_unused]] int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (bytes < kFresh) return;
+  constexpr uintptr_t page = 1 << 21;
+  const auto first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;
+  const auto last = (reinterpret_cast<uintptr_t>(begin) + bytes) / page * page;
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
 
 // ---- threads
 
@@ -373,6 +393,7 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
                   ffi::ResultBuffer<ffi::F32> out, ffi::Span<const int32_t> rules,
                   ffi::Span<const float> halves, ffi::Span<const float> centers) {
   const Problem problem = Describe(images, points, rules, halves, centers);
+  InLargePages(out->untyped_data(), out->size_bytes());
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
     const auto* pixels = static_cast<const T*>(images.untyped_data());
     const auto* all_points = static_cast<const float*>(points.untyped_data());
@@ -400,9 +421,14 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
   const Problem problem = Describe(images, points, rules, halves, centers);
   void* images_bar = nullptr;
   float* points_bar = nullptr;
-  if (wants_image) images_bar = (*results.get<ffi::AnyBuffer>(0))->untyped_data();
-  if (wants_points)
-    points_bar = (*results.get<ffi::Buffer<ffi::F32>>(wants_image ? 1 : 0))->typed_data();
+  if (wants_image) {
+    auto result = *results.get<ffi::AnyBuffer>(0);
+    InLargePages(images_bar = result->untyped_data(), result->size_bytes());
+  }
+  if (wants_points) {
+    auto result = *results.get<ffi::Buffer<ffi::F32>>(wants_image ? 1 : 0);
+    InLargePages(points_bar = result->typed_data(), result->size_bytes());
+  }
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
     const int64_t numbers = problem.pixels * problem.channels;
     auto work = [&](int64_t p, int64_t begin, int64_t end, float* image_bar) {
