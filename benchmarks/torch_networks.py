@@ -31,7 +31,7 @@ class Transformer(nn.Module):
 
 
 def tutorial() -> nn.Module:
-    """The tutorial's network, less its dropout."""
+    """The tutorial's network."""
     localization = nn.Sequential(
         *(nn.Conv2d(1, 8, 7), nn.MaxPool2d(2), nn.ReLU()),
         *(nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
@@ -40,8 +40,9 @@ def tutorial() -> nn.Module:
     return nn.Sequential(
         Transformer(localization, 32),
         *(nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
-        *(nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Linear(50, 10)),
+        *(nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout()),
+        nn.Linear(50, 10),
     )
 
 

@@ -32,7 +32,7 @@ class Step:
     network: str
     batch: int
     size: int
-    distortion: str
+    task: str
 
     def __str__(self) -> str:
         return f"{self.network} {self.batch}x{self.size}x{self.size}x1 step"
@@ -61,17 +61,19 @@ class Step:
         }
 
     def _ours(self) -> tuple[Callable, ...]:
-        """The steps as one program, as ``train`` takes them, distortion included."""
+        """The steps as one program, as ``train`` takes them, distortion and metrics
+        included.
+        """
         model = self._model()
         graphdef, params = nnx.split(model)
         optimizer = optax.sgd(LEARNING_RATE)
         rng = np.random.default_rng(0)
-        original = 28  # what the distortion places on its canvas
+        original = 28  # what the task places on its canvas
         count = STEPS * self.batch
         images = rng.integers(0, 256, (count, original, original, 1), np.uint8)
         labels = rng.integers(0, 10, count)
         chosen = np.arange(count).reshape(STEPS, self.batch)
-        step = partial(train_steps, graphdef, optimizer, self.distortion)
+        step = partial(train_steps, graphdef, optimizer, self.task, 0.0)
 
         def run(params: Any, *arrays: jax.Array) -> Any:
             return step(params, optimizer.init(params), jax.random.key(0), *arrays)
@@ -79,11 +81,9 @@ class Step:
         return run, params, 0, STEPS, chosen, images, labels
 
     def _model(self) -> nnx.Module:
-        if self.network == "tutorial":
-            return Tutorial(nnx.Rngs(0))
         return build(
             "st_cnn-affine",
-            "paper",
+            "tutorial" if self.network == "tutorial" else "paper",
             canvas=(self.size, self.size, 1),
             size=(28, 28),
             num_classes=10,
@@ -149,49 +149,12 @@ class Module:
         }
 
 
-class Tutorial(nnx.Module):
-    """The network of PyTorch's tutorial on spatial transformers, less its dropout."""
-
-    def __init__(self, rngs: nnx.Rngs) -> None:
-        conv = partial(
-            nnx.Conv, padding="VALID", conv_general_dilated=convolve, rngs=rngs
-        )
-        self.conv1 = conv(1, 10, (5, 5))
-        self.conv2 = conv(10, 20, (5, 5))
-        self.fc1 = nnx.Linear(320, 50, rngs=rngs)
-        self.fc2 = nnx.Linear(50, 10, rngs=rngs)
-        localization = nnx.Sequential(
-            conv(1, 8, (7, 7)),
-            _pooled_relu,
-            conv(8, 10, (5, 5)),
-            _pooled_relu,
-            _flat,
-            nnx.Linear(90, 32, rngs=rngs),
-            nnx.relu,
-        )
-        self.transformer = SpatialTransformer(localization, features=32, rngs=rngs)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Images ``(B, 28, 28, 1)`` to logits ``(B, 10)``."""
-        x = self.transformer(images)
-        x = _pooled_relu(self.conv2(_pooled_relu(self.conv1(x))))
-        return self.fc2(nnx.relu(self.fc1(_flat(x))))
-
-
-def _pooled_relu(x: jax.Array) -> jax.Array:
-    return nnx.relu(nnx.max_pool(x, (2, 2), (2, 2)))
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    return jnp.reshape(x, (len(x), -1))
-
-
 def plan() -> list[Step | Module]:
     """Every row of the table."""
     return [
         Module(256, 28, "forward"),
         Module(256, 28, "parameters"),
-        Step("tutorial", 64, 28, "none"),
+        Step("tutorial", 64, 28, "plain"),
         Step("paper's ST-CNN", 256, 28, "r"),
         Step("paper's ST-CNN", 256, 42, "rts"),
     ]

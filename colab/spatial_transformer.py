@@ -105,7 +105,7 @@ figure
 # %%
 from dataclasses import replace
 
-from train import configs, data, evaluate, loop, plots
+from train import configs, data, loop, plots
 
 _, config = configs.CONFIGS["demo"]
 if FAST:
@@ -119,15 +119,14 @@ def show(row):
         print(row["model"], row["step"], f"test error {row['test_error']:.2f}%")
 
 
-trained = [loop.fit(config, name, digits, show) for name in config.models]
+trained = [loop.fit(config, name, digits, show)[0] for name in config.models]
 
 # %% [markdown]
 # Where it looks: the outline of the sampling grid on each image, its upper edge in red,
 # and below what the CNN behind the transformer gets to see.
 
 # %%
-test_images = evaluate.distorted_test_images(digits, config.distortion)
-plots.look(trained, test_images, digits.test_labels)
+plots.look({run.name: run.looks for run in trained})
 
 # %%
 plots.curves(trained)

@@ -4,10 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import interpolate, ndimage, spatial
 
 from train import distortions
-from train.distortions import distort
+from train.tasks import TASKS, count_classes, examples
+
+
+def distort(task, key, images):
+    labels = jnp.arange(len(images)) % 10
+    images, seen = examples(task, key, images, labels)
+    np.testing.assert_array_equal(seen, labels)
+    return images
 
 
 @pytest.fixture
@@ -89,13 +96,165 @@ def test_rts_magnifies_by_07_to_12_and_goes_everywhere(glyph):
     assert (np.asarray(images)[:, [0, -1]] < 0.01).mean() > 0.98  # hardly cut
 
 
+def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch):
+    """SciPy reads the image at the positions that a homography through the corners
+    gives, which NumPy solves for here.
+    """
+    drawn = np.array([[-20.0, -18], [15, -22], [21, 17], [-16, 19]]) / 28
+    monkeypatch.setattr(jax.random, "normal", lambda *_: np.zeros((16, 4, 2)))
+    monkeypatch.setattr(distortions, "is_convex", lambda quad: True)
+    corners = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    noise = np.broadcast_to(drawn - corners, (16, 4, 2)) * 28 / 10
+    monkeypatch.setattr(jax.random, "normal", lambda *_: noise)
+    monkeypatch.setattr(jax.random, "uniform", lambda *_, **__: 1.0)
+    ours = distortions.in_perspective(jax.random.key(0), jnp.asarray(glyph))
+    rows = []
+    for (x, y), (u, v) in zip(drawn, corners, strict=True):
+        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y, u])
+        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y, v])
+    rows = np.array(rows)
+    h = np.append(np.linalg.solve(rows[:, :8], rows[:, 8]), 1).reshape(3, 3)
+    line = (np.arange(28) + 0.5) / 14 - 1
+    x, y = np.meshgrid(line, line)
+    u, v, w = np.einsum("ij,jhw->ihw", h, np.stack([x, y, np.ones_like(x)]))
+    at = np.stack([v / w, u / w]) * 14 + 13.5
+    theirs = ndimage.map_coordinates(
+        glyph[..., 0].astype(float), at, order=1, mode="grid-constant"
+    )
+    np.testing.assert_allclose(ours[..., 0], theirs, atol=2e-4)
+
+
+def test_corners_that_fold_are_drawn_again(monkeypatch):
+    square = jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    assert distortions.is_convex(square)
+    assert not distortions.is_convex(square[::-1])  # mirrored
+    assert not distortions.is_convex(square[jnp.array([0, 2, 1, 3])])  # a bow tie
+    assert not distortions.is_convex(square.at[2].set(jnp.array([-0.2, -0.2])))
+    seen = []
+    monkeypatch.setattr(
+        distortions, "projective_grid", lambda theta, size: seen.append(theta)
+    )
+    monkeypatch.setattr(distortions, "bilinear_sample", lambda image, grid: image)
+    bad = (square[::-1] - square) * 28 / 10
+    noise = jnp.stack([bad] * 3 + [0.1 * jnp.ones((4, 2))] + [bad] * 12)
+    for drawn in (noise, jnp.stack([bad] * 16)):
+        monkeypatch.setattr(jax.random, "normal", lambda *_, drawn=drawn: drawn)
+        distortions.in_perspective(jax.random.key(0), jnp.zeros((28, 28, 1)))
+    moved, stayed = (np.asarray(theta) / theta[2, 2] for theta in seen)
+    scale = 1 / stayed[0, 0]
+    assert 0.75 <= scale <= 1
+    np.testing.assert_allclose(stayed, np.diag([1 / scale, 1 / scale, 1]), atol=1e-5)
+    shift = 0.1 * 10 / 28
+    np.testing.assert_allclose(moved[:2, 2], -shift / scale, atol=1e-5)
+
+
+def test_p_and_e_shrink_and_bend_but_stay_on_the_image(glyph):
+    images = jnp.tile(glyph, (300, 1, 1, 1))
+    ink, _ = statistics(glyph)
+    for task, spread in (("p", 0.1), ("e", 0.04)):
+        out = distort(task, jax.random.key(0), images)
+        assert out.shape == images.shape
+        inks, centers = zip(*map(statistics, out), strict=True)
+        ratio = np.array(inks) / ink
+        assert 0.6 < np.median(ratio) < 0.9  # scale 0.75 to 1.0, squared
+        assert spread < ratio.std() < 0.4
+        assert np.abs(np.mean(centers, axis=0)).max() < 2.5
+
+
+def test_e_is_scipys_thin_plate_spline(glyph, monkeypatch):
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(16, 2))
+    monkeypatch.setattr(jax.random, "normal", lambda *_: jnp.asarray(drawn))
+    monkeypatch.setattr(jax.random, "uniform", lambda *_, **__: 0.8)
+    ours = distortions.elastic(jax.random.key(0), jnp.asarray(glyph))
+    line = np.linspace(-1, 1, 4)
+    lattice = np.stack(np.meshgrid(line, line), axis=-1).reshape(16, 2)
+    read_at = lattice / 0.8 + 1.5 / 14 * drawn
+    spline = interpolate.RBFInterpolator(lattice, read_at, kernel="thin_plate_spline")
+    line = (np.arange(28) + 0.5) / 14 - 1
+    pixels = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    at = spline(pixels).T[::-1] * 14 + 13.5
+    theirs = ndimage.map_coordinates(
+        glyph[..., 0].astype(float), at, order=1, mode="grid-constant"
+    )
+    np.testing.assert_allclose(ours[..., 0].ravel(), theirs, atol=2e-4)
+
+
+def test_tc_has_the_digit_whole_and_six_pieces_of_others():
+    """The digit is all of one shade, the others of another, so that they are told
+    apart; bits of the place are whole pixels.
+    """
+    images = np.full((8, 28, 28, 1), 0.25, np.float32)
+    images[0] = 1.0
+    places = set()
+    for seed in range(20):
+        out = np.asarray(distort("tc", jax.random.key(seed), jnp.asarray(images)))
+        assert out.shape == (8, 60, 60, 1)
+        windows = np.lib.stride_tricks.sliding_window_view(out[0, ..., 0], (28, 28))
+        ((y, x), *others) = np.argwhere((windows == 1).all(axis=(2, 3)))
+        assert not others
+        places.add((int(y), int(x)))
+        rest = out[0, ..., 0].copy()
+        rest[y : y + 28, x : x + 28] = 0
+        assert rest.sum() <= 6 * 36  # six pieces of 6x6, some of the bright one
+        assert set(np.unique(out)) <= {0.0, 0.25, 1.0}
+    assert len(places) > 15
+    assert {min(p) for p in places} != {max(p) for p in places}
+
+
+def test_addition_shows_two_digits_and_asks_for_their_sum():
+    """Each image is as bright as its label says, so that the picture tells the sum."""
+    labels = jnp.arange(10)
+    images = jnp.ones((10, 28, 28, 1)) * (1 + labels)[:, None, None, None] / 10
+    out, sums = examples("addition", jax.random.key(0), images, labels)
+    assert out.shape == (10, 42, 42, 2)
+    shades = np.rint(10 * np.asarray(out).max(axis=(1, 2))) - 1
+    np.testing.assert_array_equal(shades[:, 0], labels)
+    assert sorted(shades[:, 1]) == [*range(10)]
+    assert (shades[:, 1] != shades[:, 0]).sum() > 5
+    np.testing.assert_array_equal(sums, shades.sum(axis=1))
+    assert count_classes("addition", 10) == 19
+    assert count_classes("rts", 10) == 10
+
+
+def test_3d_is_a_solid_turned_and_moved_in_its_volume(glyph, monkeypatch):
+    """Against SciPy, with a rotation vector of known length and place."""
+    vector, place = np.array([0.3, -0.2, 0.4]), np.array([0.5, -0.25, 0.75])
+    monkeypatch.setattr(jax.random, "normal", lambda *_: jnp.asarray(vector))
+    draws = iter([np.linalg.norm(vector), place])
+    monkeypatch.setattr(jax.random, "uniform", lambda *_, **__: next(draws))
+    ours = distortions.extruded(jax.random.key(0), jnp.asarray(glyph), 60)
+    solid = np.broadcast_to(glyph[..., 0], (14, 28, 28)).astype(float)
+    center = (60 - np.array([28, 28, 14])) / 2 * place  # x, y, z
+    # the field: a solid turned by R is read at R^T (p - center)
+    back = spatial.transform.Rotation.from_rotvec(vector).as_matrix().T
+    flip = np.eye(3)[::-1]  # x, y, z to z, y, x
+    back = flip @ back @ flip
+    middle_in, middle_out = np.array([6.5, 13.5, 13.5]), 29.5 + center[::-1]
+    theirs = ndimage.affine_transform(
+        solid,
+        back,
+        middle_in - back @ middle_out,
+        output_shape=(60, 60, 60),
+        order=1,
+        mode="grid-constant",
+    )
+    assert ours.shape == (60, 60, 60, 1)
+    np.testing.assert_allclose(ours[..., 0], theirs, atol=1e-4)
+
+
 def test_bytes_become_floats_in_the_unit_interval(glyph):
-    images = jnp.asarray(255 * glyph, jnp.uint8)[None]
-    for name in distortions.DISTORTIONS:
-        out = distort(name, jax.random.key(0), images)
+    images = jnp.tile(jnp.asarray(255 * glyph, jnp.uint8), (3, 1, 1, 1))
+    labels = jnp.arange(3)
+    for task in TASKS:
+        if task in ("tutorial", "3d60"):
+            continue
+        out, _ = examples(task, jax.random.key(0), images, labels)
         assert out.dtype == jnp.float32
         assert 0 <= out.min() <= out.max() <= 1 + 1e-6
-    np.testing.assert_array_equal(distort("none", jax.random.key(0), images)[0], glyph)
+    np.testing.assert_array_equal(distort("plain", jax.random.key(0), images)[0], glyph)
+    normalized = distort("tutorial", jax.random.key(0), images)[0]
+    np.testing.assert_allclose(normalized, (glyph - 0.1307) / 0.3081, rtol=1e-6)
 
 
 def test_every_image_is_distorted_on_its_own_and_reproducibly(glyph):

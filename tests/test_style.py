@@ -95,17 +95,18 @@ STN_JAX = [
 ]
 TRAIN = [
     ["configs"],
-    ["idx"],
+    ["idx", "paper"],
     ["mnist"],
     ["data"],
     ["distortions", "convolution"],
+    ["tasks", "classifiers"],
     ["models"],
-    ["objective"],
-    ["evaluate"],
+    ["torch_weights", "objective"],
+    ["evaluate", "checkpoints"],
     ["loop"],
-    ["plots"],
+    ["plots", "results"],
     ["experiment"],
-    ["compare"],
+    ["compare", "table", "report", "colocalization"],
     ["__main__"],
     ["__init__"],
 ]

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .experiment import RESULTS
-from .plots import LABELS
+from . import results
+from .plots import label
+from .results import RESULTS
 
 HEAD = """\
-| distortion | data | model | parameters | steps | seeds | test error, % | seconds |
+| task | data | model | parameters | steps | seeds | test error, % | seconds |
 |---|---|---|---:|---:|---:|---:|---:|"""
-
-
-class ResultsError(Exception):
-    """Results that are missing or unreadable."""
 
 
 def table(paths: Sequence[Path]) -> str:
@@ -29,12 +26,12 @@ def table(paths: Sequence[Path]) -> str:
     """
     lines: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for path in paths:
-        results = _read(path)
-        config = results["config"]
-        for model in results["models"]:
+        document = results.read(path / RESULTS if path.is_dir() else path)
+        config = document["config"]
+        for model in document["models"]:
             alike = {k: v for k, v in config.items() if k not in ("seed", "models")}
             key = (model["model"], model["parameters"], json.dumps(alike))
-            lines[key].append({**config, **model, "data": results["data"]["name"]})
+            lines[key].append({**config, **model, "data": document["data"]["name"]})
     return "\n".join([HEAD, *map(_line, lines.values())])
 
 
@@ -45,9 +42,9 @@ def _line(runs: list[dict[str, Any]]) -> str:
         error += f" ± {statistics.stdev(errors):.2f}"
     seconds = statistics.mean(run["seconds"] for run in runs)
     cells = (
-        run["distortion"].upper(),
+        run["task"].upper(),
         run["data"],
-        LABELS[run["model"]],
+        label(run["model"]),
         f"{run['parameters']:,}",
         f"{run['steps']:,}",
         len(runs),
@@ -55,13 +52,3 @@ def _line(runs: list[dict[str, Any]]) -> str:
         f"{seconds:.0f}",
     )
     return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    file = path / RESULTS if path.is_dir() else path
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ResultsError(f"{file}: no such file; has the run ended?") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise ResultsError(f"{file} cannot be read: {error}") from error

@@ -1,32 +1,29 @@
-"""The distortions of section 4.1 and appendix A.4, by the library's own warp.
+"""The distortions of section 4.1 and appendices A.3 and A.4, by the library's own warp.
 
 A distortion takes a key and one image ``(H, W, C)`` in [0, 1] and returns the image on
-its canvas; ``distort`` lifts it over a batch.
+its canvas. Lengths in pixels are those of MNIST, 28x28, and scale with the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stn_jax import affine_grid, bilinear_sample
+from stn_jax import (
+    affine_grid,
+    bilinear_sample,
+    control_lattice,
+    fit_projective,
+    projective_grid,
+    tps_grid,
+)
+from stn_jax.transforms import Rigid
 
-Distortion = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def distort(name: str, key: jax.Array, images: jax.Array) -> jax.Array:
-    """Each image of a batch ``(B, H, W, C)``, bytes or floats, distorted on its own."""
-    if images.dtype == jnp.uint8:
-        images = images.astype(jnp.float32) / 255
-    return jax.vmap(DISTORTIONS[name])(jax.random.split(key, len(images)), images)
-
-
-def none(key: jax.Array, image: jax.Array) -> jax.Array:
-    """The image as it is."""
-    return image
+DISTRACTORS, DISTRACTOR_SIZE = 6, 6
+REDRAWS = 16  # of corners that fold
 
 
 def rotated(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -52,11 +49,103 @@ def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
     return _place(image, canvas, angle, scale, center)
 
 
-DISTORTIONS: dict[str, Distortion] = {
-    "none": none,
-    "r": rotated,
-    "rts": rotated_scaled_translated,
-}
+def in_perspective(key: jax.Array, image: jax.Array) -> jax.Array:
+    """P: 0.75 to 1.0 times the size, each corner moved by a normal of 5 pixels.
+
+    Corners that fold the image, which no projection does, are drawn again: up to 16
+    times, then they stay where they were.
+    """
+    scale_key, noise_key = jax.random.split(key)
+    scale = jax.random.uniform(scale_key, minval=0.75, maxval=1.0)
+    corners = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    noise = 5 * 2 / 28 * jax.random.normal(noise_key, (REDRAWS, 4, 2))
+    moved = jnp.concatenate([scale * corners + noise, scale * corners[None]])
+    first = jnp.argmax(jax.vmap(is_convex)(moved))
+    theta = fit_projective(jnp.asarray(corners, moved.dtype), moved[first])
+    return bilinear_sample(image, projective_grid(theta, image.shape[:2]))
+
+
+def is_convex(corners: jax.Array) -> jax.Array:
+    """Whether corners ``(4, 2)`` in turn, clockwise on the screen, enclose a convex
+    quadrilateral.
+    """
+    edges = jnp.roll(corners, -1, axis=0) - corners
+    after = jnp.roll(edges, -1, axis=0)
+    return (edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all()
+
+
+def elastic(key: jax.Array, image: jax.Array) -> jax.Array:
+    """E: 0.75 to 1.0 times the size, and a thin plate spline of 4 x 4 points that reads
+    each a normal of 1.5 pixels beside its place.
+    """
+    scale_key, noise_key = jax.random.split(key)
+    scale = jax.random.uniform(scale_key, minval=0.75, maxval=1.0)
+    noise = 1.5 * 2 / 28 * jax.random.normal(noise_key, (16, 2))
+    theta = control_lattice((4, 4)) / scale + noise
+    return bilinear_sample(image, tps_grid(theta, image.shape[:2]))
+
+
+def cluttered(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array:
+    """TC: anywhere on a canvas of 60x60, with six 6x6 pieces of other images.
+
+    Whole pixels; where pieces overlap, the brighter is seen. ``others``, ``(N, H, W,
+    C)``, are what the pieces are cut from.
+    """
+    place_key, key = jax.random.split(key)
+    height, width, channels = image.shape
+    canvas = jnp.zeros((height * 15 // 7, width * 15 // 7, channels), image.dtype)
+    canvas = _anywhere(place_key, canvas, image)
+    return clutter(key, canvas, others, DISTRACTORS)
+
+
+def clutter(
+    key: jax.Array, canvas: jax.Array, others: jax.Array, count: int
+) -> jax.Array:
+    """The canvas with so many 6x6 pieces of the other images, each anywhere."""
+    size = tuple(min(DISTRACTOR_SIZE, n) for n in others.shape[1:3])
+
+    def put(canvas: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+        which_key, from_key, to_key = jax.random.split(key, 3)
+        other = others[jax.random.randint(which_key, (), 0, len(others))]
+        room = np.subtract(other.shape[:2], size) + 1
+        y, x = jax.random.randint(from_key, (2,), 0, room)
+        piece = jax.lax.dynamic_slice(other, (y, x, 0), (*size, other.shape[-1]))
+        return _anywhere(to_key, canvas, piece), None
+
+    return jax.lax.scan(put, canvas, jax.random.split(key, count))[0]
+
+
+def _anywhere(key: jax.Array, canvas: jax.Array, piece: jax.Array) -> jax.Array:
+    """The canvas with a piece at a random place, wherever it fits."""
+    room = np.subtract(canvas.shape[:2], piece.shape[:2]) + 1
+    return put(canvas, piece, *jax.random.randint(key, (2,), 0, room))
+
+
+def put(canvas: jax.Array, piece: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """The canvas with a piece at row y and column x; the brighter is seen."""
+    below = jax.lax.dynamic_slice(canvas, (y, x, 0), piece.shape)
+    return jax.lax.dynamic_update_slice(canvas, jnp.maximum(below, piece), (y, x, 0))
+
+
+def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
+    """3D: as a solid, turned by up to 45 degrees about any axis, anywhere in a volume.
+
+    The volume has ``edge`` voxels each way, the digit 28/60 of that; it is half as deep
+    as high. Its middle is uniform over the places where the solid fits, not turned.
+    """
+    axis_key, angle_key, place_key = jax.random.split(key, 3)
+    height, width = (max(n * edge // 60, 1) for n in image.shape[:2])
+    depth = max(height // 2, 1)
+    image = jax.image.resize(image, (height, width, image.shape[-1]), "linear")
+    solid = jnp.broadcast_to(image, (depth, *image.shape))
+    axis = jax.random.normal(axis_key, (3,))
+    angle = jax.random.uniform(angle_key, minval=0, maxval=np.pi / 4)
+    turn = Rigid(ndim=3).matrix(
+        jnp.concatenate([angle * axis / jnp.linalg.norm(axis), np.zeros(3)])
+    )[:3, :3]
+    size = np.array([width, height, depth])
+    center = (edge - size) / 2 * jax.random.uniform(place_key, (3,), minval=-1)
+    return _read(solid, (edge, edge, edge), turn.T, center)
 
 
 def _place(
@@ -66,15 +155,24 @@ def _place(
     scale: jax.Array | float,
     center: jax.Array | np.ndarray,
 ) -> jax.Array:
-    """The image turned by ``angle``, magnified by ``scale``, moved to ``center``.
-
-    ``center`` is (x, y), in pixels from the middle of the canvas. The grid goes from
-    the canvas to the image: p_image = R(angle) / scale (p_canvas - center) in pixels
-    from the middle, turned into normalized units on both sides.
-    """
+    """The image turned by ``angle``, magnified by ``scale``, moved to ``center``."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     back = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]) / scale
-    to_image = 2 / np.array(image.shape[1::-1])  # pixels to [-1, 1], (x, y)
+    return _read(image, canvas, back, center)
+
+
+def _read(
+    image: jax.Array,
+    canvas: Sequence[int],
+    back: jax.Array,
+    center: jax.Array | np.ndarray,
+) -> jax.Array:
+    """The image at p_image = back (p_canvas - center), for all pixels of a canvas.
+
+    Both are in pixels from the middle, (x, y) or (x, y, z); turned into normalized
+    units on both sides.
+    """
+    to_image = 2 / np.array(image.shape[-2::-1])  # pixels to [-1, 1]
     to_canvas = 2 / np.array(canvas[::-1])
     linear = back * to_image[:, None] / to_canvas
     offset = -(back * center).sum(axis=1) * to_image

@@ -9,24 +9,41 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from .configs import Task
 from .data import Dataset
-from .distortions import distort
+from .tasks import Examples, examples
 
 TEST_KEY = 2015  # the test set's distortions are the same in every run
+CHUNK = 500
 
 
-def distorted_test_images(data: Dataset, distortion: str) -> jax.Array:
-    """The test images, distorted once, from a fixed key: ``(N, H, W, C)`` floats."""
-    images = jnp.asarray(data.test_images)
-    return jax.jit(distort, static_argnums=0)(
-        distortion, jax.random.key(TEST_KEY), images
-    )
+def test_examples(data: Dataset, task: Task) -> Examples:
+    """The test images as the task's, made once, from a fixed key: ``(N, *canvas, C)``,
+    floats, with their labels ``(N,)``.
+    """
+    make = jax.jit(examples, static_argnums=0)
+    key = jax.random.key(TEST_KEY)
+    parts = [
+        make(
+            task,
+            jax.random.fold_in(key, start),
+            jnp.asarray(data.test_images[start : start + CHUNK]),
+            jnp.asarray(data.test_labels[start : start + CHUNK]),
+        )
+        for start in range(0, len(data.test_labels), CHUNK)
+    ]
+    images, labels = zip(*parts, strict=True)
+    return jnp.concatenate(images), jnp.concatenate(labels)
 
 
 def predict(
-    graphdef: nnx.GraphDef, state: nnx.State, images: jax.Array, batch_size: int = 500
+    graphdef: nnx.GraphDef,
+    states: nnx.State,
+    images: jax.Array,
+    batch_size: int = CHUNK,
 ) -> np.ndarray:
-    """The predicted classes of images ``(N, H, W, C)``: ``(N,)``.
+    """The classes that ``S`` models side by side, their states stacked, predict of
+    images ``(N, *size, C)``: ``(S, N)``.
 
     The last batch is filled up with zeros, and its surplus predictions cut off.
     """
@@ -35,10 +52,13 @@ def predict(
         batch = images[start : start + batch_size]
         fill = batch_size - len(batch)
         batch = jnp.pad(batch, [(0, fill)] + [(0, 0)] * (batch.ndim - 1))
-        predictions.append(_predict(graphdef, state, batch))
-    return np.concatenate(predictions)[: len(images)]
+        predictions.append(_predict(graphdef, states, batch))
+    return np.concatenate(predictions, axis=1)[:, : len(images)]
 
 
 @partial(jax.jit, static_argnums=0)
-def _predict(graphdef: nnx.GraphDef, state: nnx.State, images: jax.Array) -> jax.Array:
-    return nnx.merge(graphdef, state)(images).argmax(axis=-1)
+def _predict(graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array) -> jax.Array:
+    def one(state: nnx.State) -> jax.Array:
+        return nnx.merge(graphdef, state)(images).argmax(axis=-1)
+
+    return jax.vmap(one)(states)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,30 +15,64 @@ import numpy as np
 import optax
 from flax import nnx
 
-from .configs import Config, Model
+from .checkpoints import Checkpoint
+from .configs import Config, ConfigError, Model, Task
 from .data import Dataset
-from .distortions import distort
-from .evaluate import distorted_test_images, predict
-from .models import build, count_parameters
-from .objective import cross_entropy, error, make_optimizer
+from .evaluate import predict, test_examples
+from .models import build, count_parameters, look, size_seen, transformers_on_input
+from .objective import blank, cross_entropy, error, excess, make_optimizer, outside
+from .tasks import count_classes, examples
 
 Row = dict[str, Any]
+Metrics = dict[str, jax.Array]
+APART = ("models", "seed", "data_dir", "out", "overwrite", "resume", "animate")
+SHOWN = 10  # test images, of which it is kept where the transformers looked
+
+
+class Looks(NamedTuple):
+    """Where a model's transformers looked in some test images as training went on."""
+
+    images: np.ndarray
+    """``(n, *canvas, C)``, of different classes as far as there are so many."""
+    labels: np.ndarray
+    """``(n,)``."""
+    predictions: np.ndarray
+    """At the end: ``(n,)``."""
+    steps: np.ndarray
+    """``(T,)``."""
+    params: np.ndarray
+    """Of the transformers that read the input: ``(T, K, n, P)``; K = 0 without one."""
+    size: tuple[int, ...]
+    """Of what they see."""
 
 
 class Trained(NamedTuple):
     """A trained model and how it went."""
 
     name: Model
+    seed: int
     model: nnx.Module
     rows: list[Row]
     """The metrics along the way, as ``fit`` reports them."""
     predictions: np.ndarray
-    """The classes predicted for the distorted test images, ``(N,)``."""
+    """The classes predicted for the test examples, ``(N,)``."""
     test_error: float
     """In percent."""
     parameters: int
     seconds: float
-    """Of everything: compilation, training and evaluations."""
+    """Of everything, compilation, training and evaluations, over the number of seeds
+    side by side."""
+    looks: Looks
+
+    @property
+    def collapse(self) -> str | None:
+        """What has become of the transformer, where it sees nothing any more."""
+        last = self.rows[-1]
+        if last["blank"] > 50:
+            return f"it sees nothing in {last['blank']:.0f}% of the images"
+        if last["outside"] > 90:
+            return f"{last['outside']:.0f}% of its grid lies outside of the images"
+        return None
 
 
 def fit(
@@ -45,101 +80,248 @@ def fit(
     name: Model,
     data: Dataset,
     on_row: Callable[[Row], None] = lambda row: None,
-) -> Trained:
-    """Train one model of the configuration.
+    *,
+    seeds: Sequence[int] | None = None,
+    checkpoint: Checkpoint | None = None,
+    every: float = 120.0,
+) -> list[Trained]:
+    """Train one model of the configuration, under one seed or several side by side.
 
     Args:
       config: what to train, and how.
       name: which of its models.
       data: the images and labels.
-      on_row: called with each row of metrics as soon as it is known: step, loss and
-        error (averages since the row before; errors are in percent), seconds since the
-        start, images_per_second of training, and every ``config.eval_every`` steps and
-        at the end test_error.
+      on_row: called with each row of metrics as soon as it is known: model, seed, step,
+        loss and error (averages since the row before; errors are in percent), outside
+        and blank (how much of the grids lies outside of the image, and in how many
+        images there is nothing to see, in percent), seconds since the start,
+        images_per_second of training, and every ``config.eval_every`` steps and at the
+        end test_error.
+      seeds: ``config.seed`` alone when None. Side by side, each is trained as it would
+        be alone, up to rounding.
+      checkpoint: where to keep the state, and to go on from; the rows that it holds are
+        reported again.
+      every: seconds between two states kept.
+
+    Returns:
+      One for each seed.
+
+    Raises:
+      ConfigError: the checkpoint is of another configuration.
     """
-    start = time.perf_counter()
-    model = initial_model(config, name, data)
-    graphdef, params = nnx.split(model)
-    test_images = distorted_test_images(data, config.distortion)
-    rows: list[Row] = []
-    predictions = np.zeros(0)
-    for trained, row in _train(config, graphdef, params, data):
-        params = trained
-        if row["step"] % config.eval_every == 0 or row["step"] == config.steps:
-            predictions = predict(graphdef, params, test_images)
-            row["test_error"] = _percent(predictions != data.test_labels)
-        rows.append({"model": name, **row, "seconds": time.perf_counter() - start})
-        on_row(rows[-1])
-    return Trained(
-        name=name,
-        model=nnx.merge(graphdef, params),
-        rows=rows,
-        predictions=predictions,
-        test_error=rows[-1]["test_error"],
-        parameters=count_parameters(model),
-        seconds=rows[-1]["seconds"],
-    )
+    seeds = (config.seed,) if seeds is None else tuple(seeds)
+    training = _Training(config, name, data, seeds)
+    if checkpoint:
+        training.restore(checkpoint)
+    for row in training.rows:
+        on_row(row)
+    saved = time.perf_counter()
+    for rows in training.go_on():
+        for row in rows:
+            on_row(row)
+        is_over = training.step == config.steps
+        if checkpoint and (is_over or time.perf_counter() - saved > every):
+            training.save(checkpoint)
+            saved = time.perf_counter()
+    return [training.trained(index) for index in range(len(seeds))]
+
+
+class _Training:
+    """Models side by side, ``S`` of them, on their way: what is theirs is stacked."""
+
+    def __init__(
+        self, config: Config, name: Model, data: Dataset, seeds: Sequence[int]
+    ) -> None:
+        self.began = time.perf_counter()
+        self.config, self.data, self.seeds = config, data, seeds
+        self.name: Model = name
+        models = [initial_model(replace(config, seed=s), name, data) for s in seeds]
+        self.model = models[0]
+        self.graphdef, _ = nnx.split(self.model)
+        self.params = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *(nnx.state(m) for m in models)
+        )
+        optimizer = make_optimizer(config)
+        self.opt_state = jax.vmap(optimizer.init)(self.params)
+        self.keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        steps = partial(
+            train_steps, self.graphdef, optimizer, config.task, config.outside_penalty
+        )
+        self.take = jax.jit(
+            jax.vmap(steps, in_axes=(0, 0, 0, None, None, 0, None, None)),
+            donate_argnums=(0, 1),
+        )
+        self.tests, labels = test_examples(data, config.task)
+        self.labels = np.asarray(labels)
+        self.shown = first_of_each_class(self.labels, SHOWN)
+        self.step = 0
+        self.rows: list[Row] = []
+        self.predictions = np.zeros((len(seeds), len(self.labels)), np.int32)
+        self.looks: list[np.ndarray] = []
+
+    def go_on(self) -> Iterator[list[Row]]:
+        """Take the steps that are left; yield rows of metrics, one for each seed.
+
+        The steps to the next row are one program, in which the device is on its own;
+        the parameters of one are the buffers of the next.
+        """
+        config = self.config
+        images = jnp.asarray(self.data.train_images)
+        labels = jnp.asarray(self.data.train_labels)
+        length = max(min(50, config.steps // 20), 1)
+        ends = {*range(length, config.steps, length), config.steps}
+        ends |= {*range(config.eval_every, config.steps, config.eval_every)}
+        for last in sorted(end for end in ends if end > self.step):
+            since, count = time.perf_counter(), last - self.step
+            chosen = np.zeros((len(self.seeds), length, config.batch_size), np.int32)
+            for of_seed, seed in zip(chosen, self.seeds, strict=True):
+                for row in range(count):
+                    of_seed[row] = batch(
+                        len(images), config.batch_size, seed, self.step + row
+                    )
+            self.params, self.opt_state, sums = self.take(
+                self.params,
+                self.opt_state,
+                self.keys,
+                self.step,
+                last,
+                chosen,
+                images,
+                labels,
+            )
+            means = {name: x / count for name, x in jax.device_get(sums).items()}
+            rate = count * config.batch_size / (time.perf_counter() - since)
+            self.step = last
+            rows = [
+                {"model": self.name, "seed": seed, "step": last}
+                | {name: float(x[index]) for name, x in means.items()}
+                | {"images_per_second": rate, "seconds": self.seconds()}
+                for index, seed in enumerate(self.seeds)
+            ]
+            if last % config.eval_every == 0 or last == config.steps:
+                self.predictions = predict(self.graphdef, self.params, self.tests)
+                for row, predictions in zip(rows, self.predictions, strict=True):
+                    row["test_error"] = _percent(predictions != self.labels)
+            where = _where(self.graphdef, self.params, self.tests[self.shown])
+            self.looks.append(np.asarray(where))
+            self.rows += rows
+            yield rows
+
+    def seconds(self) -> float:
+        """Since the beginning, those before an interruption included."""
+        return time.perf_counter() - self.began
+
+    def _state(self) -> tuple[list[str], list[jax.Array], Any]:
+        flat, tree = jax.tree_util.tree_flatten_with_path((self.params, self.opt_state))
+        return (
+            [jax.tree_util.keystr(path) for path, _ in flat],
+            [x for _, x in flat],
+            tree,
+        )
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep all that is needed to go on."""
+        names, leaves, _ = self._state()
+        arrays = dict(zip(names, map(np.asarray, leaves), strict=True))
+        arrays |= {"predictions": self.predictions, "looks": np.stack(self.looks)}
+        record = {"rows": self.rows, "seconds": self.seconds(), "of": self._identity()}
+        checkpoint.save(self.step, arrays, record)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where the checkpoint is, if there is one."""
+        if (saved := checkpoint.load()) is None:
+            return
+        arrays, record = saved
+        if record["of"] != self._identity():
+            theirs, ours = record["of"], self._identity()
+            differ = [name for name in ours if theirs.get(name) != ours[name]]
+            raise ConfigError(
+                f"{checkpoint.folder} holds the state of another training: there, "
+                + ", ".join(f"{n} is {theirs.get(n)}, not {ours[n]}" for n in differ)
+            )
+        names, leaves, tree = self._state()
+        restored = [
+            jnp.asarray(arrays[name], leaf.dtype)
+            for name, leaf in zip(names, leaves, strict=True)
+        ]
+        self.params, self.opt_state = jax.tree.unflatten(tree, restored)
+        self.predictions, self.looks = arrays["predictions"], [*arrays["looks"]]
+        self.rows = record["rows"]
+        self.step = self.rows[-1]["step"]
+        self.began -= record["seconds"]
+
+    def _identity(self) -> dict[str, Any]:
+        """What two trainings that are the same have in common."""
+        identity = dataclasses.asdict(self.config)
+        for name in APART:
+            del identity[name]
+        identity |= {"model": self.name, "seeds": [*self.seeds]}
+        return {name: str(value) for name, value in identity.items()}
+
+    def trained(self, index: int) -> Trained:
+        """The model of one seed, as it is now."""
+        rows = self.rows[index :: len(self.seeds)]
+        return Trained(
+            name=self.name,
+            seed=self.seeds[index],
+            model=nnx.merge(
+                self.graphdef, jax.tree.map(lambda leaf: leaf[index], self.params)
+            ),
+            rows=rows,
+            predictions=self.predictions[index],
+            test_error=rows[-1]["test_error"],
+            parameters=count_parameters(self.model),
+            seconds=rows[-1]["seconds"] / len(self.seeds),
+            looks=Looks(
+                images=np.asarray(self.tests[self.shown]),
+                labels=self.labels[self.shown],
+                predictions=self.predictions[index][self.shown],
+                steps=np.array([row["step"] for row in rows]),
+                params=np.stack([where[index] for where in self.looks]),
+                size=size_seen(self.model, self.tests.shape[1:-1]),
+            ),
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _where(graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array) -> jax.Array:
+    """The parameters of the transformers that read the input: ``(S, K, n, P)``."""
+
+    def one(state: nnx.State) -> jax.Array:
+        transformers = transformers_on_input(nnx.merge(graphdef, state))
+        params = [transformer.localize(images) for transformer in transformers]
+        return jnp.stack(params) if params else jnp.zeros((0, len(images), 0))
+
+    return jax.vmap(one)(states)
 
 
 def initial_model(config: Config, name: Model, data: Dataset) -> nnx.Module:
     """The model as it is before the first step, for these data."""
-    one = jax.ShapeDtypeStruct((1, *data.train_images.shape[1:]), jnp.float32)
-    key = jax.random.key(0)
-    (_, *canvas) = jax.eval_shape(partial(distort, config.distortion), key, one).shape
+    shape = (2, *data.train_images.shape[1:])
+    key, labels = jax.random.key(0), jnp.zeros(2, jnp.int32)
+    seen, _ = jax.eval_shape(
+        partial(examples, config.task),
+        key,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        labels,
+    )
     return build(
         name,
         config.network,
-        canvas=canvas,
+        canvas=seen.shape[1:],
         size=data.train_images.shape[1:3],
-        num_classes=data.num_classes,
+        num_classes=count_classes(config.task, data.num_classes),
         parameters=config.parameters,
+        bound=config.bound,
         seed=config.seed,
     )
-
-
-def _train(
-    config: Config, graphdef: nnx.GraphDef, params: nnx.State, data: Dataset
-) -> Iterator[tuple[nnx.State, Row]]:
-    """Take all steps; yield the parameters and a row of metrics now and then.
-
-    The steps to the next row are one program, in which the device is on its own; the
-    parameters of one are the buffers of the next, so that each row's are to be read
-    before the next row.
-    """
-    optimizer = make_optimizer(config)
-    params = jax.tree.map(jnp.copy, params)
-    opt_state = optimizer.init(params)
-    take = jax.jit(
-        partial(train_steps, graphdef, optimizer, config.distortion),
-        donate_argnums=(0, 1),
-    )
-    key = jax.random.key(config.seed)
-    images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
-    log_every = max(min(50, config.steps // 20), 1)
-    queue = batches(len(images), config)
-    ends = {config.steps}
-    ends |= {*range(log_every, config.steps, log_every)}
-    ends |= {*range(config.eval_every, config.steps, config.eval_every)}
-    for first, last in itertools.pairwise([0, *sorted(ends)]):
-        since = time.perf_counter()
-        chosen = np.zeros((log_every, config.batch_size), np.int32)
-        for row in range(last - first):
-            chosen[row] = next(queue)
-        params, opt_state, sums = take(
-            params, opt_state, key, first, last, chosen, images, labels
-        )
-        loss, wrong = (float(x) / (last - first) for x in jax.device_get(sums))
-        rate = (last - first) * config.batch_size / (time.perf_counter() - since)
-        yield (
-            params,
-            {"step": last, "loss": loss, "error": wrong, "images_per_second": rate},
-        )
 
 
 def train_steps(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
-    distortion: str,
+    task: Task,
+    outside_penalty: float,
     params: nnx.State,
     opt_state: optax.OptState,
     key: jax.Array,
@@ -148,64 +330,80 @@ def train_steps(
     chosen: jax.Array,
     images: jax.Array,
     labels: jax.Array,
-) -> tuple[Any, optax.OptState, tuple[jax.Array, jax.Array]]:
+) -> tuple[Any, optax.OptState, Metrics]:
     """The steps from ``first`` to before ``last``; returns the sums of their metrics.
 
     Row i of ``chosen``, ``(rows, batch_size)``, holds the indices of the batch of step
     ``first + i``.
     """
+    step = partial(train_step, graphdef, optimizer, task, outside_penalty)
 
-    def body(step: jax.Array, carry: tuple) -> tuple:
+    def arguments(at: jax.Array | int) -> tuple[jax.Array, ...]:
+        batch = chosen[at - first]
+        return jax.random.fold_in(key, at + 1), images[batch], labels[batch]
+
+    def body(at: jax.Array, carry: tuple) -> tuple:
         params, opt_state, sums = carry
-        batch = chosen[step - first]
-        params, opt_state, metrics = train_step(
-            graphdef,
-            optimizer,
-            distortion,
-            params,
-            opt_state,
-            jax.random.fold_in(key, step + 1),
-            images[batch],
-            labels[batch],
-        )
+        params, opt_state, metrics = step(params, opt_state, *arguments(at))
         return params, opt_state, jax.tree.map(jnp.add, sums, metrics)
 
-    zero = jnp.zeros(())
-    return jax.lax.fori_loop(first, last, body, (params, opt_state, (zero, zero)))
+    metrics = jax.eval_shape(step, params, opt_state, *arguments(first))[2]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+    return jax.lax.fori_loop(first, last, body, (params, opt_state, zeros))
 
 
 def train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
-    distortion: str,
+    task: Task,
+    outside_penalty: float,
     params: nnx.State,
     opt_state: optax.OptState,
     key: jax.Array,
     images: jax.Array,
     labels: jax.Array,
-) -> tuple[Any, optax.OptState, tuple[jax.Array, jax.Array]]:
-    """One step: distort the batch, predict, improve; returns (loss, error) beside."""
-    images = distort(distortion, key, images)
+) -> tuple[Any, optax.OptState, Metrics]:
+    """One step: make the task's examples of the batch, predict, improve."""
+    images, labels = examples(task, key, images, labels)
 
-    def loss_fn(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-        logits = nnx.merge(graphdef, params)(images)
-        return cross_entropy(logits, labels), error(logits, labels)
+    def loss_fn(params: nnx.State) -> tuple[jax.Array, Metrics]:
+        model = nnx.merge(graphdef, params)
+        logits, looks = look(model, images, jax.random.fold_in(key, 1))
+        loss = cross_entropy(logits, labels)
+        metrics = {
+            "loss": loss,
+            "error": error(logits, labels),
+            "outside": outside(looks),
+            "blank": blank(looks),
+        }
+        if outside_penalty:
+            loss += outside_penalty * excess(looks)
+        return loss, metrics
 
-    (loss, wrong), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(params)
     updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, (loss, wrong)
+    return optax.apply_updates(params, updates), opt_state, metrics
 
 
 def _percent(wrong: np.ndarray) -> float:
     return round(100 * int(wrong.sum()) / len(wrong), 4)
 
 
-def batches(n: int, config: Config) -> Iterator[np.ndarray]:
-    """Indices ``(batch_size,)`` for each step: one shuffled epoch after the other."""
-    queue, epoch = np.zeros(0, np.int32), 0
-    for _ in range(config.steps):
-        while len(queue) < config.batch_size:
-            order = np.random.default_rng((config.seed, epoch)).permutation(n)
-            queue, epoch = np.concatenate([queue, order.astype(np.int32)]), epoch + 1
-        batch, queue = np.split(queue, [config.batch_size])
-        yield batch
+def batch(n: int, size: int, seed: int, step: int) -> np.ndarray:
+    """Indices ``(size,)`` for a step: one shuffled epoch after the other."""
+    at = np.arange(step * size, (step + 1) * size)
+    epochs, within = np.divmod(at, n)
+    parts = [_epoch(n, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)]
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=16)
+def _epoch(n: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n).astype(np.int32)
+
+
+def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """The first example of each class, filled up with the first of all."""
+    _, first = np.unique(labels, return_index=True)
+    others = np.setdiff1d(np.arange(len(labels)), first)
+    return np.concatenate([first, others])[:count]

@@ -3,120 +3,169 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-import jax
 import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from stn_jax import to_pixels
-from stn_jax.nnx import SpatialTransformer
+from stn_jax import to_pixels, warp
 
-from .loop import Row, Trained
-from .models import STCNN
+from .configs import Model
+from .loop import Looks, Row, Trained
+from .models import transform_of
 
-LABELS = {
+_KINDS = {
+    "fcn": "FCN",
     "cnn": "CNN",
-    "st_cnn-affine": "ST-CNN affine",
-    "st_cnn-tps": "ST-CNN TPS",
+    "st_fcn": "ST-FCN",
+    "st_cnn": "ST-CNN",
+    "2xst_fcn": "2xST-FCN",
+    "multi_st_cnn": "3xST-CNN",
 }
+_FAMILIES = {"affine": "affine", "projective": "projective", "tps": "TPS"}
+YELLOW, RED, BACKGROUND = "#ffd500", "#ff3030", "#303048"
 
 
-def look(
-    trained: Sequence[Trained], images: jax.Array, labels: np.ndarray, count: int = 10
-) -> Figure:
+def label(model: Model) -> str:
+    """What a model is called in tables and figures."""
+    kind, _, family = model.partition("-")
+    return " ".join([_KINDS[kind], *([_FAMILIES[family]] if family else [])])
+
+
+def look(looks: dict[Model, Looks]) -> Figure:
     """What the models saw of some test images, and what they took them for.
 
     The images as they came, with their true labels; then two rows for each transformer:
     the outline of its sampling grid on the image, with its upper edge in red, and what
-    it read there, with the predicted label. Wrong predictions are red.
-
-    Args:
-      trained: the models, with their predictions for all test images.
-      images: all test images ``(N, H, W, C)``, distorted.
-      labels: their classes ``(N,)``.
-      count: how many to show, of different classes as far as there are so many.
+    it read there, with the predicted label. Wrong predictions are red. Volumes are
+    shown averaged along their depth.
     """
-    shown = _examples(labels, count)
-    images, labels = images[shown], labels[shown]
-    transformers = [
-        (run, run.model.transformer) for run in trained if isinstance(run.model, STCNN)
-    ]
-    rows = 1 + 2 * len(transformers)
-    figure = Figure((1.05 * len(shown) + 1, 1.25 * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, len(shown), squeeze=False)
+    first = next(iter(looks.values()))
+    rows = 1 + 2 * sum(of.params.shape[1] for of in looks.values())
+    count = len(first.labels)
+    figure = Figure((1.05 * count + 1, 1.25 * rows + 0.3), layout="constrained")
+    grid = figure.subplots(rows, count, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     grid[0, 0].set_ylabel("input")
-    for axes, image, label in zip(grid[0], images, labels, strict=True):
+    for axes, image, truth in zip(grid[0], first.images, first.labels, strict=True):
         _show(axes, image)
-        axes.set_title(f"{label}", fontsize=12)
-    for run in trained:
-        if not isinstance(run.model, STCNN):
-            _predictions(grid[0], run, shown, labels)
-    for (run, transformer), above, below in zip(
-        transformers, grid[1::2], grid[2::2], strict=True
-    ):
-        above[0].set_ylabel(f"{LABELS[run.name]}\nlooks here")
-        below[0].set_ylabel("and sees")
-        params = transformer.localize(images)
-        outlines = _outlines(transformer, images, params)
-        for axes, image, outline in zip(above, images, outlines, strict=True):
-            _show(axes, image)
-            _draw(axes, outline, image.shape)
-        for axes, image in zip(below, transformer.warp(images, params), strict=True):
-            _show(axes, image)
-        _predictions(below, run, shown, labels)
+        axes.set_title(f"{truth}", fontsize=12)
+    below_input, at = [], 1
+    for model, of in looks.items():
+        if of.params.shape[1] == 0:
+            below_input.append((model, of))
+            continue
+        for params in of.params[-1]:
+            grid[at, 0].set_ylabel(f"{label(model)}\nlooks here")
+            grid[at + 1, 0].set_ylabel("and sees")
+            outlines, seen = read(model, of, params)
+            for axes, image, outline in zip(grid[at], of.images, outlines, strict=True):
+                _show(axes, image)
+                _draw(axes, outline, image.shape)
+            for axes, image in zip(grid[at + 1], seen, strict=True):
+                _show(axes, image)
+            at += 2
+        _predictions(grid[at - 1], [(model, of)])
+    _predictions(grid[0], below_input)
     return figure
 
 
-def _examples(labels: np.ndarray, count: int) -> np.ndarray:
-    """The first image of each class, filled up with the first of all."""
-    _, first = np.unique(labels, return_index=True)
-    others = np.setdiff1d(np.arange(len(labels)), first)
-    return np.concatenate([first, others])[:count]
+def animate(model: Model, looks: Looks, path: Path, seconds: float = 10.0) -> None:
+    """Where a transformer looked as training went on, as a GIF.
+
+    Above the images with the outline of the sampling grid, below what was read there.
+    """
+    count = len(looks.labels)
+    figure = Figure((0.8 * count, 2.0), layout="constrained")
+    above, below = figure.subplots(2, count)
+    for axes in (*above, *below):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    outlines, seen = read(model, looks, looks.params[0, 0])
+    lines, pictures = [], []
+    for column, image in enumerate(looks.images):
+        _show(above[column], image)
+        lines.append(_draw(above[column], outlines[column], image.shape))
+        pictures.append(_show(below[column], seen[column]))
+    title = figure.suptitle("", fontsize=10)
+
+    def draw(frame: int) -> None:
+        outlines, seen = read(model, looks, looks.params[frame, 0])
+        for (upper, rest), outline in zip(lines, outlines, strict=True):
+            upper.set_data(*outline[0].T)
+            rest.set_data(*outline[1].T)
+        for picture, image in zip(pictures, seen, strict=True):
+            picture.set_data(_gray(image))
+        title.set_text(f"step {looks.steps[frame]:,}")
+
+    frames = [*range(len(looks.steps))]
+    pause = [frames[-1]] * (len(frames) // 5)  # on the last
+    FuncAnimation(figure, draw, frames=frames + pause).save(
+        path, writer=PillowWriter(fps=max(round(len(frames) / seconds), 1)), dpi=80
+    )
 
 
-def _outlines(
-    transformer: SpatialTransformer, images: jax.Array, params: jax.Array
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each grid's upper edge and the rest of its outline, in pixels of the image."""
-    corners = transformer.align_corners
-    size = transformer.size or images.shape[1:3]
-    grid = transformer.transform.grid(params, size, align_corners=corners)
-    grid = np.asarray(to_pixels(grid, images.shape[1:3], align_corners=corners))
+def read(
+    model: Model, looks: Looks, params: np.ndarray
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """What parameters ``(n, P)`` mean for the images: each grid's upper edge and the
+    rest of its outline, in pixels; and what is read there, ``(n, *size, C)``.
+
+    Of volumes: the outline of the grid's middle slice, seen along the depth.
+    """
+    size, shape = looks.size, looks.images.shape[1:-1]
+    family = transform_of(model, len(shape))
+    grid = np.asarray(to_pixels(family.grid(params, size), shape))
+    if len(size) == 3:
+        grid = grid[:, size[0] // 2, :, :, :2]
     right, lower, left = grid[:, :, -1], grid[:, -1, ::-1], grid[:, ::-1, 0]
     rest = np.concatenate([right, lower, left], axis=1)
-    return list(zip(grid[:, 0], rest, strict=True))
+    seen = np.asarray(warp(looks.images, family, params, size))
+    return list(zip(grid[:, 0], rest, strict=True)), seen
 
 
 def _draw(
     axes: Axes, outline: tuple[np.ndarray, np.ndarray], shape: Sequence[int]
-) -> None:
+) -> tuple[Line2D, Line2D]:
     upper, rest = outline
-    axes.plot(*rest.T, color="#ffd500", linewidth=1.4)
-    axes.plot(*upper.T, color="#ff3030", linewidth=2)
-    height, width, _ = shape
+    (around,) = axes.plot(*rest.T, color=YELLOW, linewidth=1.4)
+    (edge,) = axes.plot(*upper.T, color=RED, linewidth=2)
+    height, width = shape[-3:-1]
     axes.set_xlim(-0.2 * width, 1.2 * width)  # room for what reaches beyond the image
     axes.set_ylim(1.2 * height, -0.2 * height)
-    axes.set_facecolor("#303048")
+    axes.set_facecolor(BACKGROUND)
+    return edge, around
 
 
-def _show(axes: Axes, image: np.ndarray | jax.Array) -> None:
+def _show(axes: Axes, image: np.ndarray):
+    return axes.imshow(_gray(image), cmap="gray", vmin=0, vmax=1)
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    """An image's pixels: colors as they are, other channels one above the other, and
+    volumes along their depth.
+    """
     pixels = np.asarray(image, np.float32).clip(0, 1)
-    if pixels.shape[-1] != 3:  # not colors
-        pixels = pixels.mean(axis=-1)
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+    if pixels.ndim == 4:
+        pixels = pixels.mean(axis=0)
+        pixels = pixels / max(pixels.max(), 1e-6)
+    if pixels.shape[-1] == 2:  # of addition: in two colors
+        first, second = pixels[..., 0], pixels[..., 1]
+        return np.stack([np.maximum(first, 0.3 * second), second, second], axis=-1)
+    return pixels if pixels.shape[-1] == 3 else pixels.mean(axis=-1)
 
 
-def _predictions(
-    row: Sequence[Axes], run: Trained, shown: np.ndarray, labels: np.ndarray
-) -> None:
-    for axes, guess, label in zip(row, run.predictions[shown], labels, strict=True):
-        color = "black" if guess == label else "#d00000"
-        axes.set_xlabel(f"{LABELS[run.name].split()[0]}: {guess}", color=color)
+def _predictions(row: Sequence[Axes], models: Sequence[tuple[Model, Looks]]) -> None:
+    for index, axes in enumerate(row):
+        texts = [f"{label(m).split()[0]}: {of.predictions[index]}" for m, of in models]
+        wrong = any(of.predictions[index] != of.labels[index] for _, of in models)
+        axes.set_xlabel("\n".join(texts), color="#d00000" if wrong else "black")
 
 
 def curves(trained: Sequence[Trained]) -> Figure:
@@ -124,13 +173,11 @@ def curves(trained: Sequence[Trained]) -> Figure:
     figure = Figure((10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for index, run in enumerate(trained):
-        color, label = f"C{index}", LABELS[run.name]
+        color, name = f"C{index}", label(run.name)
         tested = [row for row in run.rows if "test_error" in row]
-        left.plot(*_against_steps(run.rows, "loss"), color, label=label, linewidth=1)
-        label = f"{label}, {run.test_error:.2f}% at the end"
-        right.plot(
-            *_against_steps(tested, "test_error"), ".-", color=color, label=label
-        )
+        left.plot(*_against_steps(run.rows, "loss"), color, label=name, linewidth=1)
+        name = f"{name}, {run.test_error:.2f}% at the end"
+        right.plot(*_against_steps(tested, "test_error"), ".-", color=color, label=name)
     left.set(xlabel="step", ylabel="training loss")
     right.set(xlabel="step", ylabel="test error, %")
     for axes in (left, right):

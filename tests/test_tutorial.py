@@ -1,0 +1,51 @@
+"""The PyTorch tutorial's network with PyTorch's weights; nothing here needs PyTorch."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from train.idx import DataError
+from train.torch_weights import read_state_dict, tutorial
+
+from conftest import ROOT  # isort: skip
+
+FIXTURES = ROOT / "tests" / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def state_dict():
+    return read_state_dict(FIXTURES / "tutorial.npz")
+
+
+def test_the_logits_are_pytorchs(state_dict):
+    expected = np.load(FIXTURES / "tutorial_logits.npz")
+    logits = tutorial(state_dict)(expected["images"])
+    np.testing.assert_allclose(logits, expected["logits"], atol=2e-6)
+
+
+def test_safetensors_are_read_too(state_dict, tmp_path):
+    save_file(state_dict, tmp_path / "tutorial.safetensors")
+    read = read_state_dict(tmp_path / "tutorial.safetensors")
+    assert read.keys() == state_dict.keys()
+    for name, array in state_dict.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_what_is_not_the_tutorials_is_named(state_dict):
+    missing = {k: v for k, v in state_dict.items() if k != "fc2.bias"}
+    with pytest.raises(DataError, match=r"missing are \['fc2\.bias'\]"):
+        tutorial(missing)
+    with pytest.raises(DataError, match=r"unknown are \['fc3\.bias'\]"):
+        tutorial({**state_dict, "fc3.bias": np.zeros(1)})
+    wrong = {**state_dict, "conv1.weight": np.zeros((10, 3, 5, 5), np.float32)}
+    with pytest.raises(DataError, match=r"conv1\.weight has the shape \(5, 5, 3, 10\)"):
+        tutorial(wrong)
+
+
+@pytest.mark.parametrize("name", ["none.npz", "none.safetensors"])
+def test_files_that_cannot_be_read(name, tmp_path):
+    with pytest.raises(DataError, match=r"no such file|cannot be read"):
+        read_state_dict(tmp_path / name)
+    (tmp_path / name).write_bytes(b"this is text")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_state_dict(tmp_path / name)

@@ -1,0 +1,163 @@
+"""What classifies: the networks of section 4.1, and leaner ones for a CPU.
+
+Each maps images ``(B, H, W, C)`` to logits ``(B, num_classes)``; a key, where one is
+given, is for what is random in training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+from flax import nnx
+
+from .configs import ConfigError
+from .convolution import convolve
+
+Conv = partial(nnx.Conv, conv_general_dilated=convolve)
+
+
+class FCN(nnx.Module):
+    """Two fully connected hidden layers of one width (appendix A.4).
+
+    ``pool`` averages the images down first, as the paper does behind the transformer
+    where the canvas is large.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        num_classes: int,
+        width: int,
+        rngs: nnx.Rngs,
+        pool: int = 1,
+    ) -> None:
+        *size, channels = image_shape
+        self.pool = pool
+        inputs = math.prod(n // pool for n in size) * channels
+        self.hidden1 = nnx.Linear(inputs, width, rngs=rngs)
+        self.hidden2 = nnx.Linear(width, width, rngs=rngs)
+        self.logits = nnx.Linear(width, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        x = averaged(images, self.pool).reshape(len(images), -1)
+        x = nnx.relu(self.hidden1(x))
+        return self.logits(nnx.relu(self.hidden2(x)))
+
+
+class LeanCNN(nnx.Module):
+    """Two strided convolutions and two fully connected layers."""
+
+    def __init__(
+        self, image_shape: Sequence[int], num_classes: int, width: int, rngs: nnx.Rngs
+    ) -> None:
+        *size, channels = image_shape
+        self.conv1 = Conv(channels, 32, (5, 5), strides=(2, 2), rngs=rngs)
+        self.conv2 = Conv(32, 64, (3, 3), strides=(2, 2), rngs=rngs)
+        cells = math.prod(math.ceil(n / 4) for n in size)
+        self.dense = nnx.Linear(64 * cells, width, rngs=rngs)
+        self.logits = nnx.Linear(width, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        x = nnx.relu(self.conv1(images))
+        return self.classify(nnx.relu(self.conv2(x)))
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """What comes behind the convolutions."""
+        x = nnx.relu(self.dense(x.reshape(len(x), -1)))
+        return self.logits(x)
+
+
+class PaperCNN(nnx.Module):
+    """The paper's: two wide convolutions, each with a pooling, and one layer on top.
+
+    ``pool`` averages the images down first, as the paper does behind the transformer
+    where the canvas is large. What then is left of 42x42 only suffices for the second
+    convolution if the poolings keep their last, incomplete windows, as Caffe's do.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        num_classes: int,
+        width: int,
+        rngs: nnx.Rngs,
+        pool: int = 1,
+    ) -> None:
+        *size, channels = image_shape
+        self.pool = pool
+        self.conv1 = Conv(channels, width, (9, 9), padding="VALID", rngs=rngs)
+        self.conv2 = Conv(width, width, (7, 7), padding="VALID", rngs=rngs)
+        size = [math.ceil((n // pool - 8) / 2) for n in size]
+        size = [math.ceil((n - 6) / 2) for n in size]
+        if min(size) < 1:
+            raise ConfigError(
+                f"images of {image_shape} are too small for the paper's convolutions; "
+                "use --network lean"
+            )
+        self.logits = nnx.Linear(math.prod(size) * width, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        x = averaged(images, self.pool)
+        for conv in (self.conv1, self.conv2):
+            x = nnx.max_pool(nnx.relu(conv(x)), (2, 2), (2, 2), padding="SAME")
+        return self.logits(x.reshape(len(x), -1))
+
+
+class Projection(nnx.Module):
+    """Volumes ``(B, D, H, W, C)`` averaged along their depth, and a classifier of the
+    images that this makes (appendix A.3).
+    """
+
+    def __init__(self, classifier: nnx.Module) -> None:
+        self.classifier = classifier
+
+    def __call__(self, volumes: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Volumes ``(B, D, H, W, C)`` to logits ``(B, num_classes)``."""
+        return self.classifier(volumes.mean(axis=1), key)
+
+
+class TutorialCNN(nnx.Module):
+    """That of the PyTorch tutorial on spatial transformers."""
+
+    def __init__(
+        self, image_shape: Sequence[int], num_classes: int, rngs: nnx.Rngs
+    ) -> None:
+        *size, channels = image_shape
+        self.conv1 = Conv(channels, 10, (5, 5), padding="VALID", rngs=rngs)
+        self.conv2 = Conv(10, 20, (5, 5), padding="VALID", rngs=rngs)
+        cells = math.prod(((n - 4) // 2 - 4) // 2 for n in size)
+        self.dense = nnx.Linear(20 * cells, 50, rngs=rngs)
+        self.logits = nnx.Linear(50, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        x = nnx.relu(_max_pool(self.conv1(images)))
+        x = dropout(self.conv2(x), keys[0], axes=(0, 3))  # of whole channels
+        x = nnx.relu(_max_pool(x))
+        x = nnx.relu(self.dense(x.reshape(len(x), -1)))
+        return self.logits(dropout(x, keys[1], axes=(0, 1)))
+
+
+def dropout(x: jax.Array, key: jax.Array | None, axes: Sequence[int]) -> jax.Array:
+    """Half of the entries along some axes, drawn by the key; all of them without."""
+    if key is None:
+        return x
+    shape = [n if axis in axes else 1 for axis, n in enumerate(x.shape)]
+    return 2 * x * jax.random.bernoulli(key, shape=shape)
+
+
+def averaged(images: jax.Array, factor: int) -> jax.Array:
+    """Averaged down by a factor."""
+    window = (factor,) * (images.ndim - 2)
+    return nnx.avg_pool(images, window, window)
+
+
+def _max_pool(x: jax.Array) -> jax.Array:
+    return nnx.max_pool(x, (2, 2), (2, 2))

@@ -1,0 +1,154 @@
+"""A table's results as Markdown and as figures, from what is stored alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from . import plots, results
+from .configs import Model, Task
+from .paper import ERRORS
+from .results import ResultsError
+
+Cells = dict[tuple[Task, Model], list[dict[str, Any]]]
+MARKDOWN, FIGURE, MERGED = "report.md", "report.png", "report.json"
+
+
+def report(path: Path) -> str:
+    """The tables of a folder that ``python -m train table`` filled, as Markdown.
+
+    It is also written there, as ``report.md``, with ``report.png``, the errors beside
+    the paper's; ``report.json``, all results in one file; and for each task
+    ``looks-TASK.png``, what the models of seed 0 saw. The path of a ``report.json``
+    alone gives its Markdown.
+    """
+    if path.is_file():
+        return markdown(results.read(path))
+    cells = sorted(path.glob("*/seed-*.json"))
+    if not cells:
+        raise ResultsError(f"{path} holds no results of python -m train table")
+    documents = [results.read(cell) for cell in cells]
+    text = markdown(documents)
+    results.replace(path / MARKDOWN, lambda path: path.write_text(text + "\n"))
+    results.write_json(path / MERGED, documents)
+    results.write_figure(path / FIGURE, figure(documents))
+    for task in get_args(Task):
+        looks = {
+            model: results.read_looks(file)
+            for model in get_args(Model)
+            if (file := path / f"{task}-{model}" / "seed-0.npz").exists()
+        }
+        if looks:
+            results.write_figure(path / f"looks-{task}.png", plots.look(looks))
+    return text
+
+
+def markdown(documents: Sequence[dict[str, Any]]) -> str:
+    """A table for each budget: the mean test error, its spread, and the paper's."""
+    by_budget: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
+    for document in documents:
+        by_budget[_budget(document)].append(document)
+    return "\n\n".join(_table(of) for of in by_budget.values())
+
+
+def _budget(document: dict[str, Any]) -> tuple:
+    config = document["config"]
+    apart = ("task", "models", "seed")
+    settings = tuple(f"{k}={v}" for k, v in sorted(config.items()) if k not in apart)
+    return document["data"]["name"], settings
+
+
+def _table(documents: Sequence[dict[str, Any]]) -> str:
+    cells = _cells(documents)
+    tasks = [task for task in get_args(Task) if any(t == task for t, _ in cells)]
+    models = [model for model in get_args(Model) if any(m == model for _, m in cells)]
+    lines = [
+        "| model | " + " | ".join(task.upper() for task in tasks) + " |",
+        "|---|" + "---:|" * len(tasks),
+    ]
+    for model in models:
+        of = [_cell(cells.get((task, model)), task, model) for task in tasks]
+        lines.append(f"| {plots.label(model)} | " + " | ".join(of) + " |")
+    return "\n".join([*lines, "", _told(documents)])
+
+
+def _cells(documents: Iterable[dict[str, Any]]) -> Cells:
+    cells: Cells = defaultdict(list)
+    for document in documents:
+        for model in document["models"]:
+            cells[document["config"]["task"], model["model"]].append(model)
+    return cells
+
+
+def _cell(runs: list[dict[str, Any]] | None, task: Task, model: Model) -> str:
+    text = "not trained"
+    if runs:
+        errors = [run["test_error"] for run in runs]
+        text = f"{statistics.mean(errors):.2f}"
+        if len(errors) > 1:
+            text += f" ± {statistics.stdev(errors):.2f}"
+        if any(run["blank"] > 50 or run["outside"] > 90 for run in runs):
+            text += " (collapsed)"
+    elif (task, model) not in ERRORS:
+        return ""
+    paper = ERRORS.get((task, model))
+    return text if paper is None else f"{text} / {paper}"
+
+
+def _told(documents: Sequence[dict[str, Any]]) -> str:
+    """Where these numbers come from."""
+    first, config = documents[0], documents[0]["config"]
+    runs = [model for document in documents for model in document["models"]]
+    seeds = sorted({document["config"]["seed"] for document in documents})
+    sizes = [run["parameters"] for run in runs]
+    dates = sorted({document["date"] for document in documents})
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    hours = sum(run["seconds"] for run in runs) / 3600
+    devices = sorted({document["device"] for document in documents})
+    versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
+    return (
+        f"Test error in %, ours / the paper's: mean and standard deviation over the "
+        f"seeds {', '.join(map(str, seeds))}, on {first['data']['test_images']:,} test "
+        f"images of {first['data']['name']}; {config['network']} networks of "
+        f"{min(sizes):,} to {max(sizes):,} parameters, schedule {config['schedule']}: "
+        f"{config['steps']:,} steps of {config['batch_size']} images. "
+        f"{len(runs)} trainings of {hours:.1f} hours together, on "
+        f"{', '.join(devices)}; {when}; {versions}."
+    )
+
+
+def figure(documents: Sequence[dict[str, Any]]) -> Figure:
+    """The errors as points, task by task, with the paper's as circles."""
+    cells = _cells(documents)
+    tasks = [task for task in get_args(Task) if any(t == task for t, _ in cells)]
+    models = [model for model in get_args(Model) if any(m == model for _, m in cells)]
+    out = Figure((2.2 * len(tasks) + 2.6, 4), layout="constrained")
+    columns = out.subplots(1, len(tasks), squeeze=False)[0]
+    for axes, task in zip(columns, tasks, strict=True):
+        for index, model in enumerate(models):
+            runs = cells.get((task, model), [])
+            errors = [run["test_error"] for run in runs]
+            axes.plot([index] * len(errors), errors, "o", color="C0", alpha=0.7)
+            if (paper := ERRORS.get((task, model))) is not None:
+                axes.plot(index, paper, "o", mfc="none", mec="C3", ms=10)
+        axes.set_title(task.upper())
+        axes.set_xlim(-0.6, len(models) - 0.4)
+        axes.set_xticks(range(len(models)), map(plots.label, models), rotation=90)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_ylim()
+        ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 90) if low <= t <= high]
+        axes.set_yticks(ticks)
+        axes.grid(alpha=0.3)
+    columns[0].set_ylabel("test error, %")
+    columns[0].plot([], [], "o", color="C0", label="ours, each seed")
+    columns[0].plot([], [], "o", mfc="none", mec="C3", ms=10, label="the paper's")
+    out.legend(loc="outside upper right", ncols=2, frameon=False)
+    return out

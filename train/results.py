@@ -1,0 +1,135 @@
+"""What a training leaves behind, and how it tells where its numbers come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+import stn_jax
+
+from .configs import Colocalization, Config
+from .data import Dataset
+from .loop import Looks, Trained
+
+METRICS, RESULTS = "metrics.jsonl", "results.json"
+WITHOUT_MEANING = ("out", "overwrite", "resume", "animate", "data_dir")
+
+
+class OutputError(Exception):
+    """A folder that results cannot be written to."""
+
+
+class ResultsError(Exception):
+    """Results that are missing or unreadable."""
+
+
+def document(
+    name: str, config: Config, data: Dataset, trained: list[Trained]
+) -> dict[str, Any]:
+    """The numbers of a run, and how they came about."""
+    models = [
+        {
+            "model": run.name,
+            "parameters": run.parameters,
+            "test_error": run.test_error,
+            "seconds": round(run.seconds, 1),
+            "outside": round(run.rows[-1]["outside"], 1),
+            "blank": round(run.rows[-1]["blank"], 1),
+        }
+        for run in trained
+    ]
+    return provenance(name, config, data) | {"models": models}
+
+
+def provenance(
+    name: str, config: Config | Colocalization, data: Dataset
+) -> dict[str, Any]:
+    """All that tells how numbers came about."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    settings = dataclasses.asdict(config)
+    for apart in WITHOUT_MEANING:
+        settings.pop(apart, None)
+    return {
+        "name": name,
+        "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "device": device(),
+        "versions": {
+            "stn_jax": stn_jax.__version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
+        "config": settings,
+        "data": {
+            "name": data.name,
+            "training_images": len(data.train_labels),
+            "test_images": len(data.test_labels),
+        },
+    }
+
+
+def device() -> str:
+    """What computes."""
+    first = jax.devices()[0]
+    cores = f"{os.cpu_count()} CPU cores"
+    return cores if first.platform == "cpu" else f"{first.device_kind}, {cores}"
+
+
+def read(path: Path) -> Any:
+    """A document that ``document`` made."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: no such file; has the run ended?") from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """As a file, whole or not at all."""
+    text = json.dumps(value, indent=2) + "\n"
+    replace(path, lambda unfinished: unfinished.write_text(text))
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Likewise."""
+    replace(path, lambda unfinished: figure.savefig(unfinished, dpi=120))
+
+
+def write_looks(path: Path, looks: Looks) -> None:
+    """Likewise."""
+    arrays: dict[str, Any] = looks._asdict()
+
+    def save(unfinished: Path) -> None:
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    replace(path, save)
+
+
+def read_looks(path: Path) -> Looks:
+    """What ``write_looks`` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        found: dict[str, Any] = {name: arrays[name] for name in Looks._fields}
+    found["size"] = tuple(found["size"].tolist())
+    return Looks(**found)
+
+
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    write(unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,106 @@
+"""Weights of the PyTorch tutorial's network, in ours.
+
+The tutorial (https://docs.pytorch.org/tutorials/intermediate/spatial_transformer_tutorial.html)
+keeps them with ``torch.save(model.state_dict(), ...)``; PyTorch is not needed here if
+they are stored with ``safetensors.torch.save_file(model.state_dict(), FILE)``, or with
+``numpy.savez(FILE, **{name: x.numpy() for name, x in model.state_dict().items()})``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from .idx import DataError
+from .models import STN, build
+
+_LAYERS = {  # PyTorch's name: where it is in our STN
+    "localization.0": ("transformer0", "localization", "conv1"),
+    "localization.3": ("transformer0", "localization", "conv2"),
+    "fc_loc.0": ("transformer0", "localization", "dense"),
+    "fc_loc.2": ("transformer0", "regression"),
+    "conv1": ("classifier", "conv1"),
+    "conv2": ("classifier", "conv2"),
+    "fc1": ("classifier", "dense"),
+    "fc2": ("classifier", "logits"),
+}
+_BEHIND_PIXELS = {"fc_loc.0": 10, "fc1": 20}  # channels of the features they flatten
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors or .npz file, by name."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except Exception as error:
+        raise DataError(
+            f"{path} cannot be read as .safetensors or .npz: {error}"
+        ) from error
+
+
+def tutorial(state_dict: Mapping[str, np.ndarray]) -> STN:
+    """The tutorial's network with these weights.
+
+    It maps images ``(B, 28, 28, 1)``, normalized as the tutorial's ((x - 0.1307) /
+    0.3081), to logits ``(B, 10)``; the tutorial returns their log-softmax.
+
+    Raises:
+      DataError: names or shapes that are not the tutorial's.
+    """
+    model = build(
+        "st_cnn-affine",
+        "tutorial",
+        canvas=(28, 28, 1),
+        size=(28, 28),
+        num_classes=10,
+        parameters=100_000,
+        seed=0,
+    )
+    assert isinstance(model, STN)
+    names = {f"{layer}.{kind}" for layer in _LAYERS for kind in ("weight", "bias")}
+    if names != state_dict.keys():
+        raise DataError(
+            "these are not the weights of the tutorial's network: missing are "
+            f"{sorted(names - state_dict.keys())}, unknown are "
+            f"{sorted(state_dict.keys() - names)}"
+        )
+    for name, path in _LAYERS.items():
+        layer: Any = model
+        for part in path:
+            layer = getattr(layer, part)
+        kernel = _kernel(np.asarray(state_dict[f"{name}.weight"]), name)
+        _assign(layer.kernel, kernel, f"{name}.weight")
+        _assign(layer.bias, np.asarray(state_dict[f"{name}.bias"]), f"{name}.bias")
+    return model
+
+
+def _kernel(weight: np.ndarray, name: str) -> np.ndarray:
+    """PyTorch's (out, in, height, width) or (out, in) as (height, width, in, out) or
+    (in, out); behind a flattening its channels come first, ours last.
+    """
+    if weight.ndim == 4:
+        return weight.transpose(2, 3, 1, 0)
+    if (channels := _BEHIND_PIXELS.get(name)) is None:
+        return weight.T
+    side = round((weight.shape[1] / channels) ** 0.5)
+    cells = weight.reshape(len(weight), channels, side, side)
+    return cells.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+
+
+def _assign(variable: nnx.Variable, array: np.ndarray, name: str) -> None:
+    if array.shape != variable[...].shape:
+        raise DataError(
+            f"{name} has the shape {array.shape}, as ours {variable[...].shape} is due"
+        )
+    variable[...] = jnp.asarray(array, variable[...].dtype)
