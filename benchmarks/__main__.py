@@ -30,7 +30,8 @@ class Options:
     """Time stn_jax beside its peers, in turn, and print the ratios."""
 
     peers: tuple[str, ...] = ("PyTorch",)
-    """Whom to compare with; "all": everyone who is installed."""
+    """Whom to compare with; "all": everyone who is installed, on what more than PyTorch
+    have, the sampling."""
     only: str = ""
     """A regular expression: the rows to measure, such as "28x28.* both"."""
     rounds: int = 20
@@ -50,7 +51,7 @@ def main(options: Options) -> None:
     peers = tuple(peer for peer in asked if _is_installed(peer, optional=everyone))
     bandwidth = copy_bandwidth()
     rows = []
-    everything = [*sampling.plan(), *training.plan()]
+    everything = [*sampling.plan(), *([] if everyone else training.plan())]
     plan = [row for row in everything if re.search(options.only, str(row))]
     for row in track(plan, "measuring"):
         rows.append(row.measure(peers, options.rounds, options.seconds))
