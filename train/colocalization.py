@@ -35,6 +35,8 @@ from .data import Dataset, load
 from .distortions import clutter, put
 from .experiment import check_free, claim, progress, shown
 from .loop import fit
+from .models import Look
+from .objective import excess
 from .plots import RED, YELLOW
 from .results import RESULTS
 from .tasks import as_floats
@@ -131,11 +133,11 @@ def run(name: str, config: Colocalization, console: Console) -> Path:
     return out
 
 
-def _encoder(config: Colocalization, data: Dataset, console: Console) -> LeanCNN:
+def _encoder(config: Colocalization, data: Dataset, console: Console) -> Encoder:
     """A classifier of the digits as they are, of which the layers are the encoding."""
     setup = Config(
         ("cnn",),
-        "plain",
+        "st",
         parameters=config.encoder_parameters,
         steps=config.encoder_steps,
         eval_every=config.encoder_steps,
@@ -145,7 +147,7 @@ def _encoder(config: Colocalization, data: Dataset, console: Console) -> LeanCNN
         show = shown(bar, "encoder", setup.steps)
         (trained,) = fit(setup, "cnn", data, show)
     assert isinstance(trained.model, LeanCNN)
-    return trained.model
+    return Encoder(trained.model, as_floats(data.train_images[:1000]))
 
 
 def scene(key: jax.Array, digit: jax.Array, others: jax.Array, pieces: int) -> Scenes:
@@ -160,7 +162,7 @@ def scene(key: jax.Array, digit: jax.Array, others: jax.Array, pieces: int) -> S
 
 
 def locate(
-    config: Colocalization, data: Dataset, encoder: LeanCNN, digit: int, pieces: int
+    config: Colocalization, data: Dataset, encoder: Encoder, digit: int, pieces: int
 ) -> Located:
     """Learn where the images of one digit are alike."""
     key = jax.random.fold_in(jax.random.key(config.seed), 100 * pieces + digit)
@@ -177,16 +179,16 @@ def locate(
         features=8,
         rngs=nnx.Rngs(config.seed),
     )
+    transformer.regression.bias[...] = jnp.array([config.start, 0.0, 0.0])
     graphdef, params = nnx.split(transformer)
     optimizer = optax.adam(
         optax.cosine_decay_schedule(config.learning_rate, config.steps)
     )
-    encode = partial(encoding, encoder)
 
     def step(carry: tuple, key: jax.Array) -> tuple:
         params, opt_state = carry
         loss, grads = jax.value_and_grad(_loss)(
-            params, graphdef, encode, key, scenes.images, config
+            params, graphdef, encoder, key, scenes.images, config
         )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
@@ -200,20 +202,42 @@ def locate(
     return Located(digit, pieces, scenes, where, overlap, float(losses[-50:].mean()))
 
 
-def encoding(encoder: LeanCNN, patches: jax.Array) -> jax.Array:
-    """The two hidden layers behind the first convolution and the logits, side by side,
-    each divided by the square root of its length: ``(B, F)``.
+class Encoder(nnx.Module):
+    """The last three layers of a trained CNN, side by side (appendix A.2).
+
+    Each is divided by the distance at which the digits ``(B, 28, 28, 1)`` lie from an
+    empty patch, in the root mean square: in this unit the three together, alike and
+    unlike patches are about 1 apart, which is the margin's.
     """
-    x = nnx.relu(encoder.conv2(nnx.relu(encoder.conv1(patches))))
-    hidden = nnx.relu(encoder.dense(x.reshape(len(x), -1)))
-    layers = [x.reshape(len(x), -1), hidden, encoder.logits(hidden)]
-    return jnp.concatenate([y / np.sqrt(y.shape[-1]) for y in layers], axis=-1)
+
+    def __init__(self, cnn: LeanCNN, digits: jax.Array) -> None:
+        self.cnn = cnn
+        from_blank = [
+            jnp.sqrt(3 * jnp.square(of_digits - of_blank).sum(axis=-1).mean())
+            for of_digits, of_blank in zip(
+                self.layers(digits), self.layers(jnp.zeros_like(digits)), strict=True
+            )
+        ]
+        self.units = tuple(float(unit) for unit in from_blank)
+
+    def layers(self, patches: jax.Array) -> tuple[jax.Array, ...]:
+        """The second convolution's, the hidden one's, the logits: ``(B, F)`` each."""
+        cnn = self.cnn
+        x = nnx.relu(cnn.conv2(nnx.relu(cnn.conv1(patches))))
+        x = x.reshape(len(x), -1)
+        hidden = nnx.relu(cnn.dense(x))
+        return x, hidden, cnn.logits(hidden)
+
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """Patches ``(B, 28, 28, 1)`` to features ``(B, F)``."""
+        layers = zip(self.layers(patches), self.units, strict=True)
+        return jnp.concatenate([x / unit for x, unit in layers], axis=-1)
 
 
 def _loss(
     params: nnx.State,
     graphdef: nnx.GraphDef,
-    encode: Any,
+    encode: Encoder,
     key: jax.Array,
     images: jax.Array,
     config: Colocalization,
@@ -224,14 +248,18 @@ def _loss(
     n, m = jax.random.permutation(pair_key, count)[: 2 * pairs].reshape(2, pairs)
     transformer = nnx.merge(graphdef, params)
     both = jnp.concatenate([n, m])
-    e_n, e_m = encode(transformer(images[both])).reshape(2, pairs, -1)
+    where = transformer.localize(images[both])
+    seen = transformer.warp(images[both], where)
+    e_n, e_m = encode(seen).reshape(2, pairs, -1)
     side = PATCH / CANVAS
     place = jax.random.uniform(patch_key, (pairs, 2), minval=side - 1, maxval=1 - side)
     random = jnp.concatenate([jnp.full((pairs, 1), side), place], axis=1)
     e_random = encode(warp(images[n], Attention(), random, (PATCH, PATCH)))
-    alike = jnp.square(e_n - e_m).sum(axis=-1)
+    alike = jnp.square(e_n - jax.lax.stop_gradient(e_m)).sum(axis=-1)
     unlike = jnp.square(e_n - e_random).sum(axis=-1)
-    return jax.nn.relu(alike - unlike + config.margin).mean()
+    hinge = jax.nn.relu(alike - unlike + config.margin).mean()
+    grid = transformer.transform.grid(where, (PATCH, PATCH))
+    return hinge + config.outside_penalty * excess([Look(where, grid, seen)])
 
 
 def intersection_over_union(params: np.ndarray, corners: np.ndarray) -> np.ndarray:

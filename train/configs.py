@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 
 
 Task = Literal[
-    "plain", "tutorial", "r", "rts", "p", "e", "tc", "addition", "3d30", "3d60"
+    "plain", "tutorial", "st", "r", "rts", "p", "e", "tc", "addition", "3d30", "3d60"
 ]
 Model = Literal[
     "fcn",
@@ -89,12 +89,13 @@ class Config:
     """At its peak."""
     localization_learning_rate: float = SCHEDULES["fast"]["localization_learning_rate"]
     """The same for the localization network and the layer that predicts theta."""
-    clip: float = math.inf
-    """The largest norm of the gradient of all that predicts theta."""
+    clip: float | None = None
+    """The largest norm of the gradient of all that predicts theta; None: any."""
     outside_penalty: float = 0.0
     """Weight in the loss of how far, squared, the grid reaches beyond the image."""
-    bound: float = math.inf
-    """How far a parameter of theta gets from the identity's: bound tanh(x / bound)."""
+    bound: float | None = None
+    """How far a parameter of theta gets from the identity's: bound tanh(x / bound);
+    None: anywhere."""
     seed: int = 0
     """Of the weights, the order of the images and their distortions. The test set's
     distortion is the same under every seed."""
@@ -118,7 +119,7 @@ class Config:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ConfigError(f"{name} must be 0 or more; got {value}")
         for name in ("clip", "bound"):
-            if not (value := getattr(self, name)) > 0:
+            if (value := getattr(self, name)) is not None and not value > 0:
                 raise ConfigError(f"{name} must be more than 0; got {value}")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed must be from 0 to 2**31 - 1; got {self.seed}")
@@ -150,6 +151,12 @@ class Colocalization:
     """Of Adam, a cosine to zero."""
     margin: float = 1.0
     """By which two patches should be more alike than a patch and a random one."""
+    start: float = 0.5
+    """The side of the patch that the transformer looks at first, in the middle, over
+    the image's."""
+    outside_penalty: float = 10.0
+    """As of the other experiments: without it the transformer zooms out until all
+    images look alike."""
     encoder_steps: int = 1_000
     """Training steps of the encoder, a CNN on the digits as they are."""
     encoder_parameters: int = 400_000

@@ -49,6 +49,15 @@ def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
     return _place(image, canvas, angle, scale, center)
 
 
+def scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
+    """1/3 to 1 times the size, anywhere on a canvas of its own size."""
+    scale_key, place_key = jax.random.split(key)
+    scale = jax.random.uniform(scale_key, minval=1 / 3, maxval=1.0)
+    room = (1 - scale) * np.array(image.shape[1::-1]) / 2
+    center = room * jax.random.uniform(place_key, (2,), minval=-1, maxval=1)
+    return _place(image, image.shape[:2], jnp.zeros(()), scale, center)
+
+
 def in_perspective(key: jax.Array, image: jax.Array) -> jax.Array:
     """P: 0.75 to 1.0 times the size, each corner moved by a normal of 5 pixels.
 

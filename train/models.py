@@ -33,16 +33,16 @@ class Look(NamedTuple):
 
 
 class BoundedTransformer(SpatialTransformer):
-    """One whose parameters stay within ``bound`` of the identity's."""
+    """One whose parameters stay within ``bound`` of the identity's, if it has one."""
 
-    def __init__(self, *args: Any, bound: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, bound: float | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.bound = bound
 
     def localize(self, images: jax.Array) -> jax.Array:
         """Identity + bound tanh((params - identity) / bound)."""
         params = super().localize(images)
-        if math.isinf(self.bound):
+        if self.bound is None:
             return params
         identity = self.transform.identity
         return identity + self.bound * jnp.tanh((params - identity) / self.bound)
@@ -159,7 +159,7 @@ def build(
     size: Sequence[int],
     num_classes: int,
     parameters: int,
-    bound: float = math.inf,
+    bound: float | None = None,
     seed: int,
 ) -> nnx.Module:
     """The widest such model that has at most ``parameters`` parameters.
@@ -232,7 +232,7 @@ def _transformer(
     network: Network,
     canvas: Sequence[int],
     patch: Sequence[int],
-    bound: float,
+    bound: float | None,
     rngs: nnx.Rngs,
 ) -> BoundedTransformer:
     """Lean: it localizes at about 14x14, fully connected at up to 28x28, and looks at a
@@ -277,7 +277,7 @@ class _LeanDense(nnx.Module):
 
 
 def _on_features(
-    model: Model, shape: Sequence[int], *, bound: float, rngs: nnx.Rngs
+    model: Model, shape: Sequence[int], *, bound: float | None, rngs: nnx.Rngs
 ) -> BoundedTransformer:
     localization = Localization(
         shape,
@@ -295,7 +295,7 @@ def _tutorial(
     model: Model,
     canvas: Sequence[int],
     num_classes: int,
-    bound: float,
+    bound: float | None,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     classifier = TutorialCNN(canvas, num_classes, rngs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import jax
@@ -56,7 +55,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     image adds to them: trained like the rest, it tends to lose the digit for good.
     """
     localization = _descent(config, config.localization_learning_rate)
-    if math.isfinite(config.clip):
+    if config.clip is not None:
         clipped = optax.clip_by_global_norm(config.clip)
         localization = optax.chain(clipped, localization)
     return optax.multi_transform(

@@ -17,6 +17,7 @@ from .paper import ERRORS
 from .results import ResultsError
 
 Cells = dict[tuple[Task, Model], list[dict[str, Any]]]
+TICKS = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90)
 MARKDOWN, FIGURE, MERGED = "report.md", "report.png", "report.json"
 
 
@@ -144,8 +145,7 @@ def figure(documents: Sequence[dict[str, Any]]) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         low, high = axes.get_ylim()
-        ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 90) if low <= t <= high]
-        axes.set_yticks(ticks)
+        axes.set_yticks([t for t in TICKS if low <= t <= high])
         axes.grid(alpha=0.3)
     columns[0].set_ylabel("test error, %")
     columns[0].plot([], [], "o", color="C0", label="ours, each seed")

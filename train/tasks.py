@@ -77,6 +77,7 @@ def addition(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
 TASKS: dict[Task, Callable[..., Examples]] = {
     "plain": plain,
     "tutorial": tutorial,
+    "st": each(distortions.scaled_translated),
     "r": each(distortions.rotated),
     "rts": each(distortions.rotated_scaled_translated),
     "p": each(distortions.in_perspective),
