@@ -96,6 +96,17 @@ def test_rts_magnifies_by_07_to_12_and_goes_everywhere(glyph):
     assert (np.asarray(images)[:, [0, -1]] < 0.01).mean() > 0.98  # hardly cut
 
 
+def test_st_is_a_third_to_all_of_the_size_and_whole(glyph):
+    images = distort("st", jax.random.key(0), jnp.tile(glyph, (300, 1, 1, 1)))
+    ink, _ = statistics(glyph)
+    inks, centers = zip(*map(statistics, images), strict=True)
+    scales = np.sqrt(np.array(inks) / ink)
+    assert 0.3 < scales.min() < 0.36
+    assert 0.97 < scales.max() < 1.03
+    small = np.array(centers)[scales < 0.45]
+    assert (np.abs(small).max(axis=0) > 6).all()
+
+
 def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch):
     """SciPy reads the image at the positions that a homography through the corners
     gives, which NumPy solves for here.

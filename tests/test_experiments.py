@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
+from stn_jax.transforms import Attention
 from train import colocalization, objective, plots, report, results, table
 from train.__main__ import main
 from train.checkpoints import Checkpoint
@@ -217,12 +218,13 @@ def test_clipping_bounds_the_localizations_step_alone(digits):
         optimizer = objective.make_optimizer(dataclasses.replace(base, clip=clip))
         return optimizer.update(grads, optimizer.init(params), params)[0]
 
+    def norm(tree):
+        return jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(tree)))
+
     free, clipped = updates(None), updates(0.25)
-    norm = optax.global_norm(clipped["transformer0"])
-    assert norm == pytest.approx(0.25, rel=1e-4)
-    assert optax.global_norm(free["transformer0"]) > 1
-    classifiers = (optax.global_norm(x["classifier"]) for x in (free, clipped))
-    assert next(classifiers) == next(classifiers)
+    assert norm(clipped["transformer0"]) == pytest.approx(0.25, rel=1e-4)
+    assert norm(free["transformer0"]) > 1
+    assert norm(free["classifier"]) == norm(clipped["classifier"])
 
 
 def test_a_collapse_is_told_in_plain_words(digits, tmp_path, capsys):
@@ -372,6 +374,7 @@ def test_the_report_says_what_is_missing():
 # pictures
 
 
+@pytest.mark.slow
 def test_looks_are_stored_and_animated(digits, tmp_path):
     for model, task in (("2xst_fcn-affine", "addition"), ("st_cnn-affine", "3d30")):
         setup = dataclasses.replace(SETUP, task=task, steps=3, parameters=300_000)
@@ -430,14 +433,14 @@ def test_a_scene_has_the_digit_at_its_corner():
 
 def test_colocalization_from_the_command_line(tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["run", "colocalization", "--dataset", "digits", "--digits", "1", "4"]
-    arguments += ["--steps", "20", "--images", "12", "--batch-size", "4"]
+    arguments = ["run", "colocalization", "--dataset", "digits", "--digits", "4"]
+    arguments += ["--steps", "5", "--images", "12", "--batch-size", "4"]
     arguments += ["--encoder-steps", "10", "--encoder-parameters", "60000"]
     arguments += ["--clutter", "0", "2", "--out", str(out)]
     assert main(arguments) == 0
     document = results.read(out / "results.json")
     told = [(row["digit"], row["clutter"]) for row in document["models"]]
-    assert told == [(1, 0), (4, 0), (1, 2), (4, 2)]
+    assert told == [(4, 0), (4, 2)]
     assert all(0 <= row["correct"] <= 100 for row in document["models"])
     assert (out / "figure.png").exists()
     assert "before and after" in capsys.readouterr().out
@@ -445,22 +448,41 @@ def test_colocalization_from_the_command_line(tmp_path, capsys):
     assert "holds the results of an earlier run" in capsys.readouterr().err
 
 
-def test_colocalization_learns(digits):
+@pytest.mark.slow
+def test_colocalization_learns():
     """The loss falls, on a few images of one digit."""
     data = load("digits")
-    setup = Config(("cnn",), "plain", parameters=60_000, steps=100, eval_every=100)
-    (encoder,) = fit(setup, "cnn", data)
+    setup = Config(("cnn",), "st", parameters=60_000, steps=200, eval_every=200)
+    (trained,) = fit(setup, "cnn", data)
+    digits = jnp.asarray(data.train_images) / 255
+    encoder = colocalization.Encoder(trained.model, digits)
+    # the unit: a digit lies about 1 from an empty patch
+    apart = encoder(digits) - encoder(jnp.zeros_like(digits))
+    assert jnp.square(apart).sum(axis=-1).mean() == pytest.approx(1, rel=1e-3)
     few, many = (
         colocalization.locate(
-            Colocalization(images=20, steps=steps, batch_size=8),
-            data,
-            encoder.model,
-            0,
-            0,
+            Colocalization(images=20, steps=steps, batch_size=8), data, encoder, 0, 0
         ).loss
-        for steps in (1, 150)
+        for steps in (1, 200)
     )
     assert many < 0.9 * few
+
+
+def test_a_patch_lies_within_the_image():
+    rng = np.random.default_rng(0)
+    params = jnp.asarray(5 * rng.normal(size=(500, 3)), jnp.float32)
+    s, tx, ty = np.asarray(colocalization.Patch().attention(params)).T
+    assert (s >= 0.3).all()
+    assert (s <= 1).all()
+    assert (np.abs(tx) <= 1 - s + 1e-6).all()
+    assert (np.abs(ty) <= 1 - s + 1e-6).all()
+    grid = colocalization.Patch().grid(params, (5, 7), align_corners=True)
+    assert grid.shape == (500, 5, 7, 2)
+    assert np.abs(grid).max() <= 1 + 1e-6
+    expected = Attention().grid(jnp.array([0.65, 0, 0]), (5, 7), align_corners=True)
+    start = colocalization.Patch().identity
+    ours = colocalization.Patch().grid(start, (5, 7), align_corners=True)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ usage: python -m train list                     the configurations
        python -m train run NAME --help          the options
        python -m train table --out DIR [OPTION ...]
                                                 models on tasks, under several seeds
-       python -m train report DIR               what a table holds, as Markdown
+       python -m train report DIR [--animate]   what a table holds, as Markdown
        python -m train compare PATH [PATH ...]  a table over runs, as Markdown"""
 
 
@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
                     config=(tyro.conf.FlagCreatePairsOff,),
                 )
                 print(report.report(table.train(asked, Console())))
-            case ["report", path]:
-                print(report.report(Path(path)))
+            case ["report", path, *flags] if flags in ([], ["--animate"]):
+                print(report.report(Path(path), animate=bool(flags)))
             case ["compare", first, *more]:
                 print(compare.table([Path(path) for path in (first, *more)]))
             case _:

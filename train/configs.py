@@ -64,7 +64,8 @@ class Config:
     """What to train."""
     task: Task
     """What is made of the digits, of every training image anew in every step, of the
-    test images once. r: rotated; rts: rotated, scaled, translated; p: seen in
+    test images once. r: rotated; rts: rotated, scaled, translated; st:
+    scaled and translated, for the encoder of the co-localization; p: seen in
     perspective; e: warped elastically; tc: translated, in clutter; addition: two, to be
     added; 3d30, 3d60: in a volume of so many voxels each way; plain: images as they
     are; tutorial: these, normalized as in PyTorch's."""
@@ -143,7 +144,7 @@ class Colocalization:
     """Folder with MNIST's four files; without it they are downloaded."""
     images: int = 100
     """Of each class."""
-    steps: int = 1_000
+    steps: int = 1_500
     """Training steps for each class."""
     batch_size: int = 32
     """Pairs of images in a step."""
@@ -151,12 +152,6 @@ class Colocalization:
     """Of Adam, a cosine to zero."""
     margin: float = 1.0
     """By which two patches should be more alike than a patch and a random one."""
-    start: float = 0.5
-    """The side of the patch that the transformer looks at first, in the middle, over
-    the image's."""
-    outside_penalty: float = 10.0
-    """As of the other experiments: without it the transformer zooms out until all
-    images look alike."""
     encoder_steps: int = 1_000
     """Training steps of the encoder, a CNN on the digits as they are."""
     encoder_parameters: int = 400_000

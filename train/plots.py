@@ -27,6 +27,7 @@ _KINDS = {
     "multi_st_cnn": "3xST-CNN",
 }
 _FAMILIES = {"affine": "affine", "projective": "projective", "tps": "TPS"}
+FRAMES = 50
 YELLOW, RED, BACKGROUND = "#ffd500", "#ff3030", "#303048"
 
 
@@ -81,9 +82,9 @@ def animate(model: Model, looks: Looks, path: Path, seconds: float = 10.0) -> No
 
     Above the images with the outline of the sampling grid, below what was read there.
     """
-    count = len(looks.labels)
-    figure = Figure((0.8 * count, 2.0), layout="constrained")
-    above, below = figure.subplots(2, count)
+    columns = len(looks.labels)
+    figure = Figure((0.8 * columns, 2.0), layout="constrained")
+    above, below = figure.subplots(2, columns)
     for axes in (*above, *below):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -104,9 +105,11 @@ def animate(model: Model, looks: Looks, path: Path, seconds: float = 10.0) -> No
             picture.set_data(_gray(image))
         title.set_text(f"step {looks.steps[frame]:,}")
 
-    frames = [*range(len(looks.steps))]
-    pause = [frames[-1]] * (len(frames) // 5)  # on the last
-    FuncAnimation(figure, draw, frames=frames + pause).save(
+    count = len(looks.steps)
+    # the beginning in full, as there it happens; then fewer and fewer
+    frames = np.unique(np.geomspace(1, count, min(count, FRAMES)).astype(int) - 1)
+    pause = [int(frames[-1])] * (len(frames) // 5)  # on the last
+    FuncAnimation(figure, draw, frames=[*frames.tolist(), *pause]).save(
         path, writer=PillowWriter(fps=max(round(len(frames) / seconds), 1)), dpi=80
     )
 

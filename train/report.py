@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,12 +22,13 @@ TICKS = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90)
 MARKDOWN, FIGURE, MERGED = "report.md", "report.png", "report.json"
 
 
-def report(path: Path) -> str:
+def report(path: Path, animate: bool = False) -> str:
     """The tables of a folder that ``python -m train table`` filled, as Markdown.
 
     It is also written there, as ``report.md``, with ``report.png``, the errors beside
     the paper's; ``report.json``, all results in one file; and for each task
-    ``looks-TASK.png``, what the models of seed 0 saw. The path of a ``report.json``
+    ``looks-TASK.png``, what the models of seed 0 saw; to ``animate`` adds a
+    ``TASK-MODEL.gif`` for each that has a transformer. The path of a ``report.json``
     alone gives its Markdown.
     """
     if path.is_file():
@@ -47,6 +49,10 @@ def report(path: Path) -> str:
         }
         if looks:
             results.write_figure(path / f"looks-{task}.png", plots.look(looks))
+        for model, of in looks.items():
+            if animate and of.params.shape[1]:
+                draw = partial(plots.animate, model, of)
+                results.replace(path / f"{task}-{model}.gif", draw)
     return text
 
 
