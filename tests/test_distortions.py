@@ -7,7 +7,7 @@ import pytest
 from scipy import interpolate, ndimage, spatial
 
 from train import distortions
-from train.tasks import TASKS, count_classes, examples
+from train.tasks import count_classes, examples
 
 
 def distort(task, key, images):
@@ -257,9 +257,7 @@ def test_3d_is_a_solid_turned_and_moved_in_its_volume(glyph, monkeypatch):
 def test_bytes_become_floats_in_the_unit_interval(glyph):
     images = jnp.tile(jnp.asarray(255 * glyph, jnp.uint8), (3, 1, 1, 1))
     labels = jnp.arange(3)
-    for task in TASKS:
-        if task in ("tutorial", "3d60"):
-            continue
+    for task in ("r", "e", "tc", "addition"):
         out, _ = examples(task, jax.random.key(0), images, labels)
         assert out.dtype == jnp.float32
         assert 0 <= out.min() <= out.max() <= 1 + 1e-6

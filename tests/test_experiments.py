@@ -136,6 +136,7 @@ def test_a_run_that_was_stopped_goes_on_with_resume(
 # side by side
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_trained_as_each_alone(digits):
     setup = dataclasses.replace(SETUP, task="e", steps=4, parameters=150_000)
     together = fit(setup, "st_fcn-tps", digits, seeds=(0, 3))
@@ -173,10 +174,10 @@ def test_outside_blank_and_excess_are_what_they_say():
     assert objective.outside([]) == objective.blank([]) == objective.excess([]) == 0
 
 
+@pytest.mark.slow
 def test_the_penalty_pulls_the_grid_back(digits):
     """From far outside, where the images have no gradient at all."""
-    setup = dataclasses.replace(SETUP, steps=60, localization_learning_rate=0.1)
-    model = initial_model(setup, "st_cnn-affine", digits)
+    model = initial_model(SETUP, "st_cnn-affine", digits)
     model.transformer0.regression.bias[...] = jnp.array([1.0, 0, 6, 0, 1, 6])
     graphdef, params = nnx.split(model)
     images = jnp.asarray(digits.test_images[:8]) / 255

@@ -171,7 +171,7 @@ def test_two_runs_with_one_seed_are_the_same_run(digits, name):
     assert without_timings(other.rows) != rows[0]
 
 
-QUICK = ("r-fcn", "tc-st_fcn-projective", "addition-2xst_fcn-tps", "3d-st_cnn-affine")
+QUICK = ("r-fcn", "tc-st_fcn-projective", "addition-2xst_fcn-tps")
 TRAINED = [name for name, (_, c) in CONFIGS.items() if isinstance(c, Config)]
 
 

@@ -218,6 +218,7 @@ def _named() -> dict[str, tuple[str, Config | Colocalization]]:
                 models=("cnn", "st_cnn-affine"),
                 task="rts",
                 dataset="digits",
+                parameters=200_000,
                 steps=1_500,
             ),
         )
