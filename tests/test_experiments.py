@@ -131,6 +131,9 @@ def test_a_run_that_was_stopped_goes_on_with_resume(
     rows = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [*range(1, 9)]
     assert not (tmp_path / "out" / "checkpoints").exists()
+    # what is over is not begun again
+    assert main([*arguments, "--resume"]) == 1
+    assert "holds the results of an earlier run" in capsys.readouterr().err
 
 
 # side by side

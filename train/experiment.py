@@ -80,9 +80,12 @@ def check_free(out: Path, config: Config | Colocalization) -> None:
     """Whether results can be written there without losing others."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file, not a folder")
-    if config.overwrite or config.resume or not (out / METRICS).exists():
+    is_over = (out / RESULTS).exists()
+    if config.overwrite or not (out / METRICS).exists():
         return
-    if (out / RESULTS).exists():
+    if config.resume and not is_over:
+        return
+    if is_over:
         raise OutputError(
             f"{out} holds the results of an earlier run. Keep them and name another "
             "folder with --out, or replace them with --overwrite"
