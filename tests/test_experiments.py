@@ -452,6 +452,40 @@ def test_colocalization_from_the_command_line(tmp_path, capsys):
     assert "holds the results of an earlier run" in capsys.readouterr().err
 
 
+def test_a_colocalization_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
+    """What was located is not located again."""
+    digits = jnp.zeros((3, 28, 28, 1))
+    located = []
+
+    def locate(config, data, encoder, digit, pieces):
+        located.append(digit)
+        if len(located) == 2:
+            raise KeyboardInterrupt
+        scenes = colocalization.Scenes(jnp.ones((3, 84, 84, 1)), jnp.ones((3, 2)))
+        params = np.full((3, 3), 0.5, np.float32)
+        overlap = np.array([0.4, 0.6, 0.7])
+        return colocalization.Located(digit, pieces, scenes, params, overlap, 0.25)
+
+    monkeypatch.setattr(colocalization, "_encoder", lambda *_: digits)
+    monkeypatch.setattr(colocalization, "locate", locate)
+    arguments = ["run", "colocalization", "--dataset", "digits", "--digits", "1", "2"]
+    arguments += ["--clutter", "0", "--out", str(tmp_path)]
+    assert main(arguments) == 130
+    assert main([*arguments, "--resume", "--steps", "7"]) == 1
+    assert "is of another run" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert located == [1, 2, 2]
+    rows = results.read(tmp_path / "results.json")["models"]
+    assert [row["digit"] for row in rows] == [1, 2]
+    assert [row["correct"] for row in rows] == [pytest.approx(200 / 3)] * 2
+    assert rows[0]["loss"] == 0.25
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "results.json",
+        "metrics.jsonl",
+        "figure.png",
+    }
+
+
 @pytest.mark.slow
 def test_colocalization_learns():
     """The loss falls, on a few images of one digit."""

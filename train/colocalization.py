@@ -7,7 +7,9 @@ than a patch and a random one of the same image.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +34,11 @@ from stn_jax.transforms import Attention
 
 from . import results
 from .classifiers import LeanCNN
-from .configs import Colocalization, Config
+from .configs import Colocalization, Config, ConfigError
 from .convolution import convolve
 from .data import Dataset, load
 from .distortions import clutter, put
-from .experiment import check_free, claim, progress, shown
+from .experiment import CHECKPOINTS, check_free, claim, progress, shown
 from .loop import fit
 from .plots import RED, YELLOW
 from .results import RESULTS
@@ -154,7 +156,11 @@ def run(name: str, config: Colocalization, console: Console) -> Path:
         located = []
         for pieces in config.clutter:
             for digit in config.digits:
-                found = locate(config, data, encoder, digit, pieces)
+                path = out / CHECKPOINTS / f"{pieces}-{digit}.npz"
+                found = _read(path, config)
+                if found is None:
+                    found = locate(config, data, encoder, digit, pieces)
+                    _write(path, config, found)
                 located.append(found)
                 metrics.write(json.dumps(_row(found)) + "\n")
                 console.print(
@@ -168,7 +174,46 @@ def run(name: str, config: Colocalization, console: Console) -> Path:
     results.write_figure(out / FIGURE, figure(located))
     console.print(_table(located))
     console.print(f"before and after: {out / FIGURE}", soft_wrap=True)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return out
+
+
+def _write(path: Path, config: Colocalization, found: Located) -> None:
+    """What a run that is stopped need not do again; the first image, for the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = found._asdict() | {
+        "scenes": found.scenes.images[:1],
+        "corners": found.scenes.corners[:1],
+        "config": np.array(_identity(config)),
+    }
+
+    def save(unfinished: Path) -> None:
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    results.replace(path, save)
+
+
+def _read(path: Path, config: Colocalization) -> Located | None:
+    """What ``_write`` wrote, if it is there."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as saved:
+        arrays = dict(saved)
+    if (theirs := arrays.pop("config").item()) != _identity(config):
+        raise ConfigError(
+            f"{path} is of another run, with {theirs}, not {_identity(config)}"
+        )
+    scenes = Scenes(arrays.pop("scenes"), arrays.pop("corners"))
+    numbers = {name: arrays.pop(name).item() for name in ("digit", "pieces", "loss")}
+    return Located(scenes=scenes, **numbers, **arrays)
+
+
+def _identity(config: Colocalization) -> str:
+    """What two runs have in common whose parts can stand in for each other's."""
+    apart = (*results.WITHOUT_MEANING, "digits", "clutter")
+    settings = dataclasses.asdict(config)
+    return ", ".join(f"{k}={v}" for k, v in settings.items() if k not in apart)
 
 
 def _encoder(config: Colocalization, data: Dataset, console: Console) -> Encoder:

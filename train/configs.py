@@ -162,7 +162,8 @@ class Colocalization:
     """Folder for the results; runs/NAME by default."""
     overwrite: bool = False
     """Replace the results of an earlier run in the same folder."""
-    resume: tyro.conf.Suppress[bool] = False
+    resume: bool = False
+    """Go on with a run that was stopped in the same folder."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "encoder_steps", "encoder_parameters"):
