@@ -197,7 +197,7 @@ def test_every_configuration_learns(digits, name, network):
         task="3d30" if volumes else setup.task,
         network=network,
         parameters=300_000,
-        steps=30 if volumes else 60,
+        steps=45 if volumes else 60,
         batch_size=32 if volumes else 64,
         learning_rate=max(setup.learning_rate, 2e-3),
         eval_every=60,

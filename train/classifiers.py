@@ -110,7 +110,7 @@ class PaperCNN(nnx.Module):
 
 
 class Projection(nnx.Module):
-    """Volumes ``(B, D, H, W, C)`` averaged along their depth, and a classifier of the
+    """Volumes ``(B, D, H, W, C)`` summed along their depth, and a classifier of the
     images that this makes (appendix A.3).
     """
 
@@ -119,7 +119,7 @@ class Projection(nnx.Module):
 
     def __call__(self, volumes: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Volumes ``(B, D, H, W, C)`` to logits ``(B, num_classes)``."""
-        return self.classifier(volumes.mean(axis=1), key)
+        return self.classifier(volumes.sum(axis=1), key)
 
 
 class TutorialCNN(nnx.Module):
