@@ -139,18 +139,22 @@ class TutorialCNN(nnx.Module):
         """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         keys = (None, None) if key is None else jax.random.split(key)
         x = nnx.relu(_max_pool(self.conv1(images)))
-        x = dropout(self.conv2(x), keys[0], axes=(0, 3))  # of whole channels
+        x = dropout(self.conv2(x), keys[0], shared=(1, 2))  # whole channels
         x = nnx.relu(_max_pool(x))
         x = nnx.relu(self.dense(x.reshape(len(x), -1)))
-        return self.logits(dropout(x, keys[1], axes=(0, 1)))
+        return self.logits(dropout(x, keys[1]))
 
 
-def dropout(x: jax.Array, key: jax.Array | None, axes: Sequence[int]) -> jax.Array:
-    """Half of the entries along some axes, drawn by the key; all of them without."""
+def dropout(
+    x: jax.Array, key: jax.Array | None, shared: Sequence[int] = ()
+) -> jax.Array:
+    """Half of the entries, drawn by the key, together along ``shared`` axes; all of
+    them without a key.
+    """
     if key is None:
         return x
-    shape = [n if axis in axes else 1 for axis, n in enumerate(x.shape)]
-    return 2 * x * jax.random.bernoulli(key, shape=shape)
+    drop = nnx.Dropout(0.5, broadcast_dims=shared)
+    return drop(x, deterministic=False, rngs=nnx.Rngs(key))
 
 
 def averaged(images: jax.Array, factor: int) -> jax.Array:

@@ -34,7 +34,7 @@ from stn_jax.transforms import Attention
 
 from . import results
 from .classifiers import LeanCNN
-from .configs import Colocalization, Config, ConfigError
+from .configs import WITHOUT_MEANING, Colocalization, Config, ConfigError
 from .convolution import convolve
 from .data import Dataset, load
 from .distortions import clutter, put
@@ -211,13 +211,13 @@ def _read(path: Path, config: Colocalization) -> Located | None:
 
 def _identity(config: Colocalization) -> str:
     """What two runs have in common whose parts can stand in for each other's."""
-    apart = (*results.WITHOUT_MEANING, "digits", "clutter")
+    apart = (*WITHOUT_MEANING, "digits", "clutter")
     settings = dataclasses.asdict(config)
     return ", ".join(f"{k}={v}" for k, v in settings.items() if k not in apart)
 
 
 def _encoder(config: Colocalization, data: Dataset, console: Console) -> Encoder:
-    """A classifier of the digits as they are, of which the layers are the encoding."""
+    """A classifier of digits at all scales and places; its layers are the encoding."""
     setup = Config(
         ("cnn",),
         "st",

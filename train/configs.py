@@ -31,6 +31,8 @@ Model = Literal[
     "2xst_fcn-tps",
     "multi_st_cnn-affine",
 ]
+# settings that do not change what is computed
+WITHOUT_MEANING = ("out", "overwrite", "resume", "animate", "data_dir")
 Network = Literal["lean", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 
@@ -153,7 +155,7 @@ class Colocalization:
     margin: float = 1.0
     """By which two patches should be more alike than a patch and a random one."""
     encoder_steps: int = 1_000
-    """Training steps of the encoder, a CNN on the digits as they are."""
+    """Training steps of the encoder, a CNN on digits at all scales and places."""
     encoder_parameters: int = 400_000
     """Its size."""
     seed: int = 0

@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 from .checkpoints import Checkpoint
-from .configs import Config, ConfigError, Model, Task
+from .configs import WITHOUT_MEANING, Config, ConfigError, Model, Task
 from .data import Dataset
 from .evaluate import predict, test_examples
 from .models import build, count_parameters, look, size_seen, transformers_on_input
@@ -25,7 +25,6 @@ from .tasks import count_classes, examples
 
 Row = dict[str, Any]
 Metrics = dict[str, jax.Array]
-APART = ("models", "seed", "data_dir", "out", "overwrite", "resume", "animate")
 SHOWN = 10  # test images, of which it is kept where the transformers looked
 
 
@@ -253,7 +252,7 @@ class _Training:
     def _identity(self) -> dict[str, Any]:
         """What two trainings that are the same have in common."""
         identity = dataclasses.asdict(self.config)
-        for name in APART:
+        for name in ("models", "seed", *WITHOUT_MEANING):
             del identity[name]
         identity |= {"model": self.name, "seeds": [*self.seeds]}
         return {name: str(value) for name, value in identity.items()}

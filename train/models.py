@@ -348,8 +348,6 @@ def _widest(make: Callable[[int], nnx.Module], parameters: int) -> int:
         )
     slope, curvature = two - one, three - 2 * two + one
     width = 1
-    while True:  # Newton's forward differences, one width after the other
-        steps = width  # from the first
-        if one + steps * slope + steps * (steps - 1) // 2 * curvature > parameters:
-            return width
+    while one + width * slope + width * (width - 1) // 2 * curvature <= parameters:
         width += 1
+    return width

@@ -20,12 +20,11 @@ from matplotlib.figure import Figure
 
 import stn_jax
 
-from .configs import Colocalization, Config
+from .configs import WITHOUT_MEANING, Colocalization, Config
 from .data import Dataset
 from .loop import Looks, Trained
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
-WITHOUT_MEANING = ("out", "overwrite", "resume", "animate", "data_dir")
 
 
 class OutputError(Exception):

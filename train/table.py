@@ -23,6 +23,7 @@ from .configs import (
     DISTORTED,
     SCHEDULES,
     TASKS,
+    WITHOUT_MEANING,
     Config,
     ConfigError,
     Model,
@@ -143,7 +144,7 @@ def _left(table: Table, task: Task, model: Model) -> list[int]:
 
 def _settings(table: Table, task: Task, model: Model) -> dict[str, Any]:
     config = vars(table.config(model, task))
-    omitted = {*results.WITHOUT_MEANING, "seed", "models"}
+    omitted = {*WITHOUT_MEANING, "seed", "models"}
     return {name: value for name, value in config.items() if name not in omitted}
 
 
