@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from . import products
+from .checks import promote
 from .kernels import Kernel
 from .reading import METHODS, read
 from .taps import Axis, add_around, weighted_sum
@@ -35,6 +36,8 @@ def interpolate(
     finishing |= {"dtype": dtype, **kernel}
     is_real = jnp.issubdtype(dtype, jnp.floating)
     if isinstance(method, str) and method in METHODS and is_real:
+        if finishing["is_filled"]:  # the fill is added before the sum is rounded
+            image = image.astype(promote(image.dtype, grid.dtype))
         total = read(image, grid, implementation=implementation, **kernel)
         return finish(total, grid, fill, has_nan=True, **finishing)
     points = jnp.where(jnp.isnan(grid), 0, grid)

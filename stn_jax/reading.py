@@ -36,8 +36,8 @@ def read(
     axes: tuple[Axis, ...],
     implementation: str | None = None,
 ) -> jax.Array:
-    """One image ``(*size, C)`` at points ``(*shape, n)``: ``(*shape, C)``, with zeros
-    where no pixel is, and NaN at a point with a NaN.
+    """One image ``(*size, C)`` at points ``(*shape, n)``: ``(*shape, C)`` of its dtype,
+    with zeros where no pixel is, and NaN at a point with a NaN.
 
     By gathers or by dense products; where ``implementation`` does not say, as
     :mod:`stn_jax.choice` has it for the platform.
@@ -62,7 +62,7 @@ def _values(
     def one(image: jax.Array, points: jax.Array) -> jax.Array:
         is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
         out = weighted_sum(image, jnp.where(is_nan, 0, points), **options)
-        return jnp.where(is_nan, jnp.nan, out)
+        return jnp.where(is_nan, jnp.nan, out).astype(image.dtype)
 
     return [jax.vmap(one)(image, points)]
 

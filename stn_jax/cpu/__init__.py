@@ -125,12 +125,9 @@ def takes(context: Any, method: str) -> bool:
     reads an image, the first of its arrays, at points, the second.
 
     XLA cannot divide a call among devices, so there it takes what ``jax.shard_map``
-    divides alone; a program that is exported has to run where no reader is. It gives
-    float32, and rounding many channels of it to bfloat16 afterwards takes longer than
-    it saves, unless gradients are what it gives.
+    divides alone; a program that is exported has to run where no reader is.
     """
-    image, points, *bars = context.avals_in
-    is_rounded_later = image.dtype == jnp.bfloat16 and image.shape[-1] >= 32
+    image, points, *_ = context.avals_in
     module = context.module_context
     where, parameters = module.axis_context, module.lowering_parameters
     names = getattr(getattr(where, "mesh", None), "axis_names", None)
@@ -143,7 +140,6 @@ def takes(context: Any, method: str) -> bool:
         and points.dtype == jnp.float32
         and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
         and image.shape[-1] > 0
-        and (bool(bars) or not is_rounded_later)
         and is_on()
     )
 
@@ -153,7 +149,7 @@ def values(
 ) -> list[jax.Array]:
     """Images ``(P, *size, C)`` at points ``(P, M, n)``: ``[(P, M, C)]``."""
     shape = (*points.shape[:2], image.shape[-1])
-    call = jax.ffi.ffi_call(TARGETS[0], _flat(shape, jnp.float32))
+    call = jax.ffi.ffi_call(TARGETS[0], _flat(shape, image.dtype))
     return [call(image, points, **_attributes(axes)).reshape(shape)]
 
 

@@ -85,11 +85,42 @@ inline float Load(Bfloat16 x) {
   return out;
 }
 
-inline Bfloat16 Round(float x) {  // to the nearest, ties to even
+template <typename T>
+T Round(float x);
+
+template <>
+inline float Round<float>(float x) { return x; }
+
+template <>
+inline Bfloat16 Round<Bfloat16>(float x) {  // to the nearest, ties to even
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   const uint32_t nan = 0x7fc0, nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   return {static_cast<uint16_t>(x == x ? nearest : nan)};
+}
+
+// What images of C channels are read as (C as in Read below): few as floats, since no vector
+// instruction looks up numbers of 16 bits.
+template <int C, typename T>
+using Pixel = std::conditional_t<C != 0, float, T>;
+
+// All images, as they are read. `space` is what they take if it is not where they are.
+template <int C, typename T>
+const Pixel<C, T>* Readable(ffi::ThreadPool& pool, const ffi::AnyBuffer& images,
+                            std::unique_ptr<float[]>& space) {
+  const T* from = static_cast<const T*>(images.untyped_data());
+  if constexpr (std::is_same_v<Pixel<C, T>, T>) {
+    return from;
+  } else {
+    const auto count = static_cast<int64_t>(images.element_count());
+    float* to = new float[count];
+    space.reset(to);
+    InParts(pool, (count + kPart * 16 - 1) / (kPart * 16), [=](int64_t part) {
+      const int64_t begin = part * kPart * 16, end = std::min(begin + kPart * 16, count);
+      std::transform(from + begin, from + end, to + begin, [](T x) { return Load(x); });
+    });
+    return to;
+  }
 }
 
 // ---- the taps of a block of points
@@ -216,43 +247,43 @@ void Find(const float* points, int count, const Axis* axes, Block<N>& block) {
 
 // One channel: a vector holds many points.
 template <int N, typename T>
-void ReadOne(const T* image, const Block<N>& block, int count, float* out) {
+void ReadOne(const float* image, const Block<N>& block, int count, T* out) {
   alignas(64) float sum[kLanes];
   std::copy(block.nothing, block.nothing + kLanes, sum);
   for (int tap = 0; tap < Block<N>::kTaps; ++tap) {
 #pragma omp simd
     for (int l = 0; l < kLanes; ++l) {
       const int32_t offset = block.Offset(tap, l);
-      const float pixel = Load(image[Max(offset, 0)]);
+      const float pixel = image[Max(offset, 0)];
       // not a product with zero: the pixel may be infinite
       sum[l] += offset < 0 ? 0 : block.Weight(tap, l) * pixel;
     }
   }
-  std::copy(sum, sum + count, out);
+  std::transform(sum, sum + count, out, Round<T>);
 }
 
 // More channels: a vector holds those of one point. Here and below C is their number where
 // the compiler knows it, else 0. `zeros` are those of a pixel.
-template <int N, int C, typename T>
-void Read(const T* image, const Block<N>& block, int count, int64_t channels, const T* zeros,
-          float* out) {
+template <int N, int C, typename P, typename T>
+void Read(const P* image, const Block<N>& block, int count, int64_t channels, const P* zeros,
+          T* out) {
   constexpr int taps = Block<N>::kTaps;
   const int64_t c_end = C ? C : channels;
   for (int l = 0; l < count; ++l) {
-    const T* pixel[taps];
+    const P* pixel[taps];
     float weight[taps];
     for (int tap = 0; tap < taps; ++tap) {
       const int64_t offset = block.Offset(tap, l);
       pixel[tap] = offset < 0 ? zeros : image + offset * c_end;
       weight[tap] = block.Weight(tap, l);
     }
-    float* target = out + l * c_end;
+    T* target = out + l * c_end;
     const float none = block.nothing[l];
 #pragma omp simd
     for (int64_t c = 0; c < c_end; ++c) {
       float sum = none;
       for (int tap = 0; tap < taps; ++tap) sum += weight[tap] * Load(pixel[tap][c]);
-      target[c] = sum;
+      target[c] = Round<T>(sum);
     }
   }
 }
@@ -260,19 +291,20 @@ void Read(const T* image, const Block<N>& block, int count, int64_t channels, co
 // ---- the gradients
 
 // The weights' slopes, times what each tap's pixel and the gradient share.
-template <int N, int C, typename T>
-void SetPointsBar(const T* image, const Block<N>& block, int count, int64_t channels,
-                  const float* out_bar, float* points_bar) {
+template <int N, int C, typename P, typename T>
+void SetPointsBar(const P* image, const Block<N>& block, int count, int64_t channels,
+                  const T* out_bar, float* points_bar) {
   constexpr int taps = Block<N>::kTaps;
   const int64_t c_end = C ? C : channels;
   alignas(64) float shared[taps][kLanes], bar[kLanes] = {}, total[kLanes];
-  if constexpr (C == 1) std::copy(out_bar, out_bar + count, bar);
+  if constexpr (C == 1)
+    for (int l = 0; l < count; ++l) bar[l] = Load(out_bar[l]);
   for (int tap = 0; tap < taps; ++tap) {
     if constexpr (C == 1) {
 #pragma omp simd
       for (int l = 0; l < kLanes; ++l) {
         const int32_t offset = block.Offset(tap, l);
-        const float pixel = Load(image[Max(offset, 0)]);
+        const float pixel = image[Max(offset, 0)];
         shared[tap][l] = offset < 0 ? 0 : bar[l] * pixel;
       }
     } else {
@@ -280,11 +312,11 @@ void SetPointsBar(const T* image, const Block<N>& block, int count, int64_t chan
       for (int l = 0; l < count; ++l) {
         const int64_t offset = block.Offset(tap, l);
         if (offset < 0) continue;
-        const T* pixel = image + offset * c_end;
-        const float* own = out_bar + l * c_end;
+        const P* pixel = image + offset * c_end;
+        const T* own = out_bar + l * c_end;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < c_end; ++c) sum += own[c] * Load(pixel[c]);
+        for (int64_t c = 0; c < c_end; ++c) sum += Load(own[c]) * Load(pixel[c]);
         shared[tap][l] = sum;
       }
     }
@@ -305,20 +337,20 @@ void SetPointsBar(const T* image, const Block<N>& block, int count, int64_t chan
   }
 }
 
-template <int N, int C>
-void AddImageBar(const Block<N>& block, int count, int64_t channels, const float* out_bar,
+template <int N, int C, typename T>
+void AddImageBar(const Block<N>& block, int count, int64_t channels, const T* out_bar,
                  float* image_bar) {
   const int64_t c_end = C ? C : channels;
   for (int l = 0; l < count; ++l) {
     if (block.nothing[l] != 0) continue;
-    const float* bar = out_bar + l * c_end;
+    const T* bar = out_bar + l * c_end;
     for (int tap = 0; tap < Block<N>::kTaps; ++tap) {
       const int64_t offset = block.Offset(tap, l);
       if (offset < 0) continue;
       float* target = image_bar + offset * c_end;
       const float weight = block.Weight(tap, l);
 #pragma omp simd
-      for (int64_t c = 0; c < c_end; ++c) target[c] += weight * bar[c];
+      for (int64_t c = 0; c < c_end; ++c) target[c] += weight * Load(bar[c]);
     }
   }
 }
@@ -390,20 +422,21 @@ void InPartsOfPoints(ffi::ThreadPool& pool, const Problem& problem, const Work& 
 }
 
 ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
-                  ffi::ResultBuffer<ffi::F32> out, ffi::Span<const int32_t> rules,
+                  ffi::Result<ffi::AnyBuffer> out, ffi::Span<const int32_t> rules,
                   ffi::Span<const float> halves, ffi::Span<const float> centers) {
   const Problem problem = Describe(images, points, rules, halves, centers);
   InLargePages(out->untyped_data(), out->size_bytes());
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
-    const auto* pixels = static_cast<const T*>(images.untyped_data());
+    std::unique_ptr<float[]> space;
+    const auto* pixels = Readable<C, T>(pool, images, space);
     const auto* all_points = static_cast<const float*>(points.untyped_data());
-    const std::vector<T> zeros(problem.channels, T{});
+    const std::vector<Pixel<C, T>> zeros(problem.channels);
     InPartsOfPoints(pool, problem, [&](int64_t p, int64_t begin, int64_t end) {
-      const T* image = pixels + p * problem.pixels * problem.channels;
+      const auto* image = pixels + p * problem.pixels * problem.channels;
       const float* own = all_points + p * problem.points * N;
-      float* target = out->typed_data() + p * problem.points * problem.channels;
+      T* target = static_cast<T*>(out->untyped_data()) + p * problem.points * problem.channels;
       InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
-        float* here = target + first * problem.channels;
+        T* here = target + first * problem.channels;
         if constexpr (C == 1) ReadOne(image, block, count, here);
         else Read<N, C>(image, block, count, problem.channels, zeros.data(), here);
       });
@@ -415,7 +448,7 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
 // The gradients of what is wanted, in this order: of the images, of the points. One thread
 // sums an image's, so that its rounding is always the same.
 ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
-                      ffi::Buffer<ffi::F32> out_bar, ffi::RemainingRets results,
+                      ffi::AnyBuffer out_bar, ffi::RemainingRets results,
                       bool wants_image, bool wants_points, ffi::Span<const int32_t> rules,
                       ffi::Span<const float> halves, ffi::Span<const float> centers) {
   const Problem problem = Describe(images, points, rules, halves, centers);
@@ -431,12 +464,15 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
   }
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
     const int64_t numbers = problem.pixels * problem.channels;
+    std::unique_ptr<float[]> space;
+    const auto* pixels = Readable<C, T>(pool, images, space);
+    const auto* all_bars = static_cast<const T*>(out_bar.untyped_data());
     auto work = [&](int64_t p, int64_t begin, int64_t end, float* image_bar) {
-      const T* image = static_cast<const T*>(images.untyped_data()) + p * numbers;
+      const auto* image = pixels + p * numbers;
       const int64_t before = p * problem.points;
       const float* own = static_cast<const float*>(points.untyped_data()) + before * N;
       InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
-        const float* bar = out_bar.typed_data() + (before + first) * problem.channels;
+        const T* bar = all_bars + (before + first) * problem.channels;
         if (image_bar) AddImageBar<N, C>(block, count, problem.channels, bar, image_bar);
         if (!points_bar) return;
         float* target = points_bar + (before + first) * N;
@@ -457,7 +493,7 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
       } else {  // summed in float, rounded once
         std::vector<float> sums(numbers);
         work(p, 0, problem.points, sums.data());
-        std::transform(sums.begin(), sums.end(), target, Round);
+        std::transform(sums.begin(), sums.end(), target, Round<T>);
       }
     });
   });
@@ -477,7 +513,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Ctx<ffi::ThreadPool>()
         .Arg<ffi::AnyBuffer>()
         .Arg<ffi::AnyBuffer>()
-        .Ret<ffi::Buffer<ffi::F32>>() WITH_AXES);
+        .Ret<ffi::AnyBuffer>() WITH_AXES);
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     stn_jax_cpu_cotangents, Cotangents,
@@ -485,7 +521,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Ctx<ffi::ThreadPool>()
         .Arg<ffi::AnyBuffer>()
         .Arg<ffi::AnyBuffer>()
-        .Arg<ffi::Buffer<ffi::F32>>()
+        .Arg<ffi::AnyBuffer>()
         .RemainingRets()
         .Attr<bool>("wants_image")
         .Attr<bool>("wants_points") WITH_AXES);
