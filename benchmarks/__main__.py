@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 from rich.progress import track
 
-from . import report, sampling, training
+from . import malloc, report, sampling, training
 from .timing import copy_bandwidth
 
 MODULES = {
@@ -38,6 +38,10 @@ class Options:
     """How often each is called."""
     seconds: float = 3.0
     """No more rounds once each has had so long."""
+    memory: malloc.Memory = "kept"
+    """What becomes of the memory that programs give back, where glibc is: kept and
+    handed out again; fresh from the kernel each time, from 1 MB on; or as glibc has it
+    by default, which is either, by luck."""
     out: Path = Path("runs/bench.json")
     """Where to write what was measured."""
     markdown: Path | None = None
@@ -46,6 +50,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measure, print, write."""
+    is_settled = malloc.settle(options.memory)
     everyone = options.peers == ("all",)
     asked = sampling.PEERS if everyone else options.peers
     peers = tuple(peer for peer in asked if _is_installed(peer, optional=everyone))
@@ -58,6 +63,7 @@ def main(options: Options) -> None:
     report.show(report.table(rows, bandwidth))
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     document = report.document(rows, bandwidth, command)
+    document["memory"] = options.memory if is_settled else "default"
     report.write(options.out, json.dumps(document) + "\n")
     if options.markdown:
         report.write(options.markdown, report.page(document))

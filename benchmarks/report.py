@@ -80,9 +80,14 @@ bfloat16 images, which PyTorch's sampler does not know on a CPU: the casts are i
 time. A module is a spatial transformer with the paper's localization network, forward
 or with the gradients of its parameters. A training step is one of stochastic gradient
 descent; ours distorts its images. "plain JAX" is stn_jax itself without the reader that
-`python -m stn_jax.cpu` compiles, {reader}
+`python -m stn_jax.cpu` compiles, {reader} {memory}
 
 """
+MEMORY = {
+    "kept": "Memory that is given back is kept and handed out again, to all alike.",
+    "fresh": "Memory from 1 MB on comes fresh from the kernel, for all alike.",
+    "default": "Memory is handed out as the C library has it by default.",
+}
 
 
 def page(document: dict[str, Any]) -> str:
@@ -90,8 +95,9 @@ def page(document: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in document["versions"].items())
     bandwidth = document["copy_bytes_per_second"]
     reader = "which was called here." if document["reader"] else "which was not there."
+    memory = MEMORY[document["memory"]]
     text = PAGE.format(
-        **{**document, "versions": versions, "reader": reader},
+        **{**document, "versions": versions, "reader": reader, "memory": memory},
         bandwidth=bandwidth / 1e9,
     )
     head, lines = cells(document["rows"], bandwidth)

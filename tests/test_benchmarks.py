@@ -57,6 +57,7 @@ def test_the_table_and_the_page(tmp_path, capsys):
             peers=("map_coordinates",),
             only="^256x28x28x1 forward$|affine_grid 256",
             rounds=2,
+            memory="default",  # the process goes on to other tests
             out=tmp_path / "bench.json",
             markdown=tmp_path / "bench.md",
         )
