@@ -368,9 +368,10 @@ def test_out_must_be_a_folder(tmp_path, capsys):
     assert file.read_text() == "mine"
 
 
-def test_compare_averages_over_seeds(tmp_path, capsys):
-    for seed, error in enumerate([1.0, 2.0, 3.0]):
+def test_compare_averages_over_seeds_alone(tmp_path, capsys):
+    for seed, error in enumerate([1.0, 2.0, 3.0, 9.0]):
         setup = dataclasses.asdict(config(seed=seed))
+        setup["clip"] = 1.0 if error == 9 else None
         results = {
             "config": setup | {"out": None},
             "data": {"name": "mnist"},
@@ -383,5 +384,11 @@ def test_compare_averages_over_seeds(tmp_path, capsys):
     assert main(["compare", *(str(tmp_path / str(seed)) for seed in range(3))]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line == "| R | mnist | CNN | 7 | 4 | 3 | 2.00 ± 1.00 | 10 |"
+    assert main(["compare", *(str(tmp_path / str(seed)) for seed in range(4))]) == 0
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert lines == [
+        "| R | mnist | CNN, clip None | 7 | 4 | 3 | 2.00 ± 1.00 | 10 |",
+        "| R | mnist | CNN, clip 1.0 | 7 | 4 | 1 | 9.00 | 10 |",
+    ]
     assert main(["compare", str(tmp_path)]) == 1
     assert "no such file; has the run ended?" in capsys.readouterr().err
