@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import chex
 import jax
@@ -21,6 +22,7 @@ from stn_jax import bilinear_sample, cpu, sample
 from stn_jax.padding import RULES
 
 CALL = "stn_jax_cpu_"
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 if "CXX" not in os.environ and not any(map(shutil.which, cpu.COMPILERS)):
     pytest.skip("no C++ compiler is here", allow_module_level=True)
@@ -87,11 +89,15 @@ def inputs(rng, size, channels, batch=(2,), points=(7, 13)):
     return image, grid.astype(np.float32), bar
 
 
+@pytest.mark.parametrize("size", [(5, 6), slow((3, 4, 5))], ids=str)
 @pytest.mark.parametrize(
-    "size", [(5, 6), pytest.param((3, 4, 5), marks=pytest.mark.slow)], ids=str
+    ("mode", "align_corners"),
+    [
+        *((mode, False) for mode in RULES),
+        ("reflection", True),
+        *(slow(mode, True) for mode in RULES if mode != "reflection"),
+    ],
 )
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("mode", RULES)
 def test_values_and_gradients(rng, reader, size, mode, align_corners):
     """With channels few and many."""
     both = gradients(padding_mode=mode, align_corners=align_corners)
@@ -164,9 +170,12 @@ def test_higher_derivatives_and_control_flow(rng, reader):
     chex.assert_trees_all_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_many_points_in_many_programs_at_once(rng, reader):
-    """More points than one thread takes, no whole blocks, several callers."""
-    image, grid, bar = inputs(rng, (9, 8), 1, batch=(3,), points=(57, 71))
+@pytest.mark.parametrize("count", [1, (os.cpu_count() or 1) + 1])
+def test_many_points_in_many_programs_at_once(rng, reader, count):
+    """More points than one thread takes, no whole blocks, several callers; fewer images
+    than threads, and more.
+    """
+    image, grid, bar = inputs(rng, (9, 8), 1, batch=(count,), points=(57, 71))
     expected = plain(gradients(), image, grid, bar)
     program = jax.jit(gradients()).lower(image, grid, bar).compile()
     with ThreadPoolExecutor(4) as pool:
@@ -183,9 +192,13 @@ def test_sums_are_the_same_each_time(rng, reader):
         chex.assert_trees_all_equal(program(image, grid, bar), first)
 
 
-@pytest.mark.parametrize("mode", RULES)
 @pytest.mark.parametrize(
-    "align_corners", [True, pytest.param(False, marks=pytest.mark.slow)]
+    ("mode", "align_corners"),
+    [
+        *((mode, True) for mode in ("zeros", "reflection")),
+        *(slow(mode, True) for mode in ("constant", "border", "wrap")),
+        *(slow(mode, False) for mode in RULES),
+    ],
 )
 def test_what_is_not_finite(reader, mode, align_corners):
     """Infinite and NaN coordinates and pixels, on axes of one pixel too."""

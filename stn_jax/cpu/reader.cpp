@@ -333,7 +333,8 @@ void SetPointsBar(const P* image, const Block<N>& block, int count, int64_t chan
         total[l] += slope * shared[tap][l];
       }
     }
-    for (int l = 0; l < count; ++l) points_bar[l * N + N - 1 - axis] = block.nothing[l] == 0 ? total[l] : 0;
+    for (int l = 0; l < count; ++l)
+      points_bar[l * N + N - 1 - axis] = block.nothing[l] == 0 ? total[l] : 0;
   }
 }
 
@@ -411,14 +412,18 @@ void InBlocks(const Problem& problem, const float* points, int64_t begin, int64_
   }
 }
 
-// Calls work(image, begin, end) for all points of all images, in parts.
-template <typename Work>
-void InPartsOfPoints(ffi::ThreadPool& pool, const Problem& problem, const Work& work) {
-  const int64_t parts = (problem.points + kPart - 1) / kPart;
-  InParts(pool, problem.images * parts, [&](int64_t part) {
-    const int64_t begin = part % parts * kPart;
-    work(part / parts, begin, std::min(begin + kPart, problem.points));
-  });
+// Some points of an image. All images' points have Parts(problem) of them.
+struct Part {
+  int64_t image, begin, end;
+};
+
+int64_t Parts(const Problem& problem) {
+  return problem.images * ((problem.points + kPart - 1) / kPart);
+}
+
+Part PartOf(const Problem& problem, int64_t number) {
+  const int64_t each = (problem.points + kPart - 1) / kPart, begin = number % each * kPart;
+  return {number / each, begin, std::min(begin + kPart, problem.points)};
 }
 
 ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
@@ -431,7 +436,8 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
     const auto* pixels = Readable<C, T>(pool, images, space);
     const auto* all_points = static_cast<const float*>(points.untyped_data());
     const std::vector<Pixel<C, T>> zeros(problem.channels);
-    InPartsOfPoints(pool, problem, [&](int64_t p, int64_t begin, int64_t end) {
+    InParts(pool, Parts(problem), [&](int64_t number) {
+      const auto [p, begin, end] = PartOf(problem, number);
       const auto* image = pixels + p * problem.pixels * problem.channels;
       const float* own = all_points + p * problem.points * N;
       T* target = static_cast<T*>(out->untyped_data()) + p * problem.points * problem.channels;
@@ -467,11 +473,11 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
     std::unique_ptr<float[]> space;
     const auto* pixels = Readable<C, T>(pool, images, space);
     const auto* all_bars = static_cast<const T*>(out_bar.untyped_data());
-    auto work = [&](int64_t p, int64_t begin, int64_t end, float* image_bar) {
-      const auto* image = pixels + p * numbers;
-      const int64_t before = p * problem.points;
+    auto work = [&](const Part& part, float* image_bar, float* points_bar) {
+      const auto* image = pixels + part.image * numbers;
+      const int64_t before = part.image * problem.points;
       const float* own = static_cast<const float*>(points.untyped_data()) + before * N;
-      InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
+      InBlocks<N>(problem, own, part.begin, part.end, [&](int64_t first, int count, auto& block) {
         const T* bar = all_bars + (before + first) * problem.channels;
         if (image_bar) AddImageBar<N, C>(block, count, problem.channels, bar, image_bar);
         if (!points_bar) return;
@@ -479,22 +485,25 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
         SetPointsBar<N, C>(image, block, count, problem.channels, bar, target);
       });
     };
-    if (!wants_image) {
-      InPartsOfPoints(pool, problem, [&](int64_t p, int64_t begin, int64_t end) {
-        work(p, begin, end, nullptr);
-      });
-      return;
-    }
-    InParts(pool, problem.images, [&](int64_t p) {
+    auto work_on_image = [&](int64_t p, float* points_bar) {
+      const Part whole = {p, 0, problem.points};
       T* target = static_cast<T*>(images_bar) + p * numbers;
       if constexpr (std::is_same_v<T, float>) {
         std::fill(target, target + numbers, 0.0f);
-        work(p, 0, problem.points, target);
+        work(whole, target, points_bar);
       } else {  // summed in float, rounded once
         std::vector<float> sums(numbers);
-        work(p, 0, problem.points, sums.data());
+        work(whole, sums.data(), points_bar);
         std::transform(sums.begin(), sums.end(), target, Round<T>);
       }
+    };
+    // The points' gradient is found along with their image's, or beside it by the threads
+    // that have no image.
+    const int64_t whole = wants_image ? problem.images : 0;
+    const bool is_along = whole >= pool.num_threads();
+    InParts(pool, whole + (wants_points && !is_along ? Parts(problem) : 0), [&](int64_t part) {
+      if (part < whole) return work_on_image(part, is_along ? points_bar : nullptr);
+      work(PartOf(problem, part - whole), nullptr, points_bar);
     });
   });
   return ffi::Error::Success();
