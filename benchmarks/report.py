@@ -80,7 +80,8 @@ bfloat16 images, which PyTorch's sampler does not know on a CPU: the casts are i
 time. A module is a spatial transformer with the paper's localization network, forward
 or with the gradients of its parameters. A training step is one of stochastic gradient
 descent; ours distorts its images. "plain JAX" is stn_jax itself without the reader that
-`python -m stn_jax.cpu` compiles, {reader} {memory}
+`python -m stn_jax.cpu` compiles, {reader}
+{memory}
 
 """
 MEMORY = {
