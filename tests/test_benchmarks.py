@@ -17,7 +17,7 @@ from benchmarks.timing import in_turn
 SMALL = [
     Case(2, (5, 6), 3, (4, 3)),
     Case(3, (7, 6), 1, (4, 5), shared=True),
-    Case(2, (3, 4, 5), 2, (2, 3, 4)),
+    pytest.param(Case(2, (3, 4, 5), 2, (2, 3, 4)), marks=pytest.mark.slow),
 ]
 
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from stn_jax import sample, warp
 from stn_jax.transforms import Rigid
 
-METHODS = ["bilinear", "bspline2"]
+METHODS = ["bilinear", pytest.param("bspline2", marks=pytest.mark.slow)]
 
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -435,6 +435,7 @@ def test_a_scene_has_the_digit_at_its_corner():
         assert (image.sum() > 28**2) == bool(pieces)
 
 
+@pytest.mark.slow
 def test_colocalization_from_the_command_line(tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["run", "colocalization", "--dataset", "digits", "--digits", "4"]

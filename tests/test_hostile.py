@@ -21,12 +21,13 @@ TENT = Kernel(1, lambda d: jnp.maximum(0, 1 - jnp.abs(d)))
 # kernels under some rule
 CASES = [
     *(("bilinear", mode, (5, 3)) for mode in MODES),
+    ("bicubic", "border", (1, 3)),
     *(
-        pytest.param(method, mode, (1, 4), marks=pytest.mark.slow if taps > 4 else ())
+        pytest.param(method, mode, (1, 4), marks=pytest.mark.slow if taps > 1 else ())
         for (method, (taps, _)), mode in zip(METHODS.items(), MODES * 2, strict=False)
     ),
     (TENT, "wrap", (5, 3)),
-    ("bilinear", "wrap", (1, 1)),
+    pytest.param("bilinear", "wrap", (1, 1), marks=pytest.mark.slow),
     pytest.param("bilinear", "constant", (1, 1), marks=pytest.mark.slow),
     pytest.param("bilinear", "reflection", (2, 1, 3), marks=pytest.mark.slow),
     pytest.param("catmull_rom", "border", (1, 2), marks=pytest.mark.slow),

@@ -122,7 +122,9 @@ def test_the_identity_and_shifts_in_pixels_are_exact(rng, method, size):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    "align_corners", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_the_identity_through_a_normalized_grid(rng, method, align_corners):
     """Exact to the rounding of the coordinates: eps n pixels on an axis of n, times the
     slope of the picture, at most 2 per pixel here for each axis.
@@ -141,7 +143,10 @@ def test_the_identity_through_a_normalized_grid(rng, method, align_corners):
 
 
 @pytest.mark.parametrize("method", SPLINES)
-@pytest.mark.parametrize("padding_mode", MODES)
+@pytest.mark.parametrize(
+    "padding_mode",
+    ["zeros", *(pytest.param(m, marks=pytest.mark.slow) for m in MODES[1:])],
+)
 def test_splines_go_through_the_pixels(rng, method, padding_mode):
     """To 2e-6 of the largest pixel in single precision."""
     image = rng.normal(size=(16, 12, 1)).astype(np.float32)

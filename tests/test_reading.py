@@ -49,7 +49,9 @@ OTHERS = [(3, "bilinear", mode) for mode in RULES] + [
 @pytest.mark.parametrize(
     ("ndim", "method", "mode", "channels"),
     [
-        *((*case, channels) for case in SOME for channels in (1, 9)),
+        *((*case, 1) for case in SOME),
+        (*SOME[0], 9),
+        *(slow(*case, 9) for case in SOME[1:]),
         *(slow(*case, 3) for case in SOME + OTHERS),
     ],
 )

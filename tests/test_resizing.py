@@ -69,7 +69,6 @@ antialiased = partial(warp, antialias=True, outside="fill")
     [
         ("bilinear", (7, 9)),
         ("bilinear", (1, 1)),
-        ("catmull_rom", (25, 30)),
         ("lanczos3", (20, 5)),
         *(
             pytest.param(method, size, marks=pytest.mark.slow)

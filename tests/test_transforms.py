@@ -55,12 +55,18 @@ BATCHES = [(), (1,), (3, 2)]
 
 pytestmark = pytest.mark.usefixtures("strict")
 each_group = pytest.mark.parametrize("family", GROUPS, ids=str)
-large = [f for f in FAMILIES if f.ndim == 3 and (f in CHAINS or hasattr(f, "aspect"))]
-each_family_with_slow_ones = pytest.mark.parametrize(
-    "family",
-    [pytest.param(f, marks=pytest.mark.slow) if f in large else f for f in FAMILIES],
-    ids=str,
-)
+
+
+def with_slow_ones(families):
+    """Each of them; most of those for volumes are slow."""
+    is_slow = [f.ndim == 3 and f != Affine(3) for f in families]
+    marked = [
+        pytest.param(f, marks=pytest.mark.slow if slow else ())
+        for f, slow in zip(families, is_slow, strict=True)
+    ]
+    return pytest.mark.parametrize("family", marked, ids=str)
+
+
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
 
@@ -231,7 +237,7 @@ def act(matrix, points):
     return moved[..., :-1] / moved[..., -1:]
 
 
-@each_family_with_slow_ones
+@with_slow_ones(FAMILIES)
 def test_the_laws(x64, rng, family):
     size, n = size_for(family), family.ndim
     stretched = n == 3 and getattr(family, "aspect", 1) != 1
@@ -272,7 +278,7 @@ def test_the_laws(x64, rng, family):
             )
 
 
-@pytest.mark.parametrize("family", WITH_IDENTITY, ids=str)
+@with_slow_ones(WITH_IDENTITY)
 def test_the_identity_changes_nothing(family):
     """To the rounding of float32, in every batch shape."""
     size = size_for(family)
@@ -356,7 +362,7 @@ def test_what_is_infinite_stays_so(rng):
 # gradients
 
 
-@each_family_with_slow_ones
+@with_slow_ones(FAMILIES)
 def test_gradients_at_the_identity_and_elsewhere(x64, rng, family):
     """Never NaN, and never zero, where every layer starts."""
     identity, elsewhere = (
