@@ -231,6 +231,7 @@ def test_clipping_bounds_the_localizations_step_alone(digits):
     assert norm(free["classifier"]) == norm(clipped["classifier"])
 
 
+@pytest.mark.slow
 def test_a_collapse_is_told_in_plain_words(digits, tmp_path, capsys):
     """A transformer that is thrown off at once: the rate is absurd."""
     arguments = ["run", "r-st_cnn-affine", "--dataset", "digits", "--steps", "30"]
@@ -393,6 +394,7 @@ def test_looks_are_stored_and_animated(digits, tmp_path):
         assert (tmp_path / "look.gif").read_bytes()[:6] == b"GIF89a"
 
 
+@pytest.mark.slow
 def test_the_outline_is_where_the_pixels_are_read(digits):
     """The identity's outline runs through the outermost pixels' centers."""
     (run,) = fit(dataclasses.replace(SETUP, steps=1), "st_cnn-affine", digits)

@@ -88,7 +88,7 @@ CASES = {
 }
 
 
-SLOW = ("splines", "warp", "fit_affine")
+SLOW = ("splines", "warp", "fit_affine", "one image, many grids", "volumes")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ FULL = {
 }
 each_fit = pytest.mark.parametrize("family", FITS)
 both_dims = pytest.mark.parametrize("ndim", [2, 3])
+volumes_slow = pytest.mark.parametrize(
+    "ndim", [2, pytest.param(3, marks=pytest.mark.slow)]
+)
 
 
 def act(theta, points):
@@ -79,7 +82,7 @@ def test_exact_points_give_the_transformation_itself(x64, rng, family, ndim, sca
 
 
 @each_fit
-@both_dims
+@volumes_slow
 def test_single_precision(rng, family, ndim):
     theta = truth(rng, family, ndim)
     target = rng.uniform(-1, 1, size=(12, ndim))
@@ -240,7 +243,7 @@ def line(ndim, count):
 
 
 @each_fit
-@both_dims
+@volumes_slow
 def test_degenerate_points_give_something_defined(rng, family, ndim):
     """The best there is, the nearest to a translation; finite slopes; and a way to
     notice. In single precision, where no mean and no line is exact.
@@ -344,6 +347,7 @@ def test_gradients(x64, rng, family, ndim):
     )
 
 
+@pytest.mark.slow
 def test_gradients_of_splines(x64, rng):
     source, target = rng.uniform(-1, 1, size=(2, 7, 2))
     check_derivatives(

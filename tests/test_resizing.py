@@ -132,6 +132,7 @@ def test_antialiased_volumes_of_any_batch(rng):
     np.testing.assert_allclose(out, np.tile(expected, (2, 3, 1, 1, 1, 1)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_antialiasing_keeps_dtypes(rng, x64):
     image = rng.normal(size=(8, 8, 1))
     params = jnp.array([1.5, 0.1, 0.2])
@@ -167,6 +168,7 @@ def test_derivatives_when_antialiasing(rng, x64, method):
     check_derivatives(read, *([image, np.array([s, 0.13, 0.21])] for s in (1.1, 0.3)))
 
 
+@pytest.mark.slow
 def test_a_kernel_of_ones_own_is_widened(rng):
     image = jnp.asarray(rng.normal(size=(9, 8, 2)), jnp.float32)
     tent = Kernel(1.0, lambda d: 1 - jnp.abs(d))

@@ -23,6 +23,15 @@ CORNERS = [False, True]
 SIZES = [(3, 4), (1, 5), (2, 3, 4), (1, 1)]
 OTHERS = [(2, "bicubic"), (3, "nearest")]  # kernels with programs that take long
 slow = partial(pytest.param, marks=pytest.mark.slow)
+# align_corners says where pixels are, and of the rules alone what a reflection does
+each_rule = pytest.mark.parametrize(
+    ("padding_mode", "align_corners"),
+    [
+        *((mode, False) for mode in MODES),
+        ("reflection", True),
+        *(slow(mode, True) for mode in MODES if mode != "reflection"),
+    ],
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -34,8 +43,7 @@ def fill_of(padding_mode):
 # values
 
 
-@pytest.mark.parametrize("align_corners", CORNERS)
-@pytest.mark.parametrize("padding_mode", MODES)
+@each_rule
 @pytest.mark.parametrize("size", SIZES)
 def test_agrees_with_the_definition(rng, size, padding_mode, align_corners):
     image = rng.normal(size=(*size, 3)).astype(np.float32)
@@ -63,8 +71,7 @@ def test_agrees_with_the_definition(rng, size, padding_mode, align_corners):
             for method in ("bilinear", "nearest")
             for align in CORNERS
         ),
-        (3, "bilinear", False),
-        slow(3, "bilinear", True),
+        *(slow(3, "bilinear", align) for align in CORNERS),
         *(slow(*case, align) for case in OTHERS for align in CORNERS),
     ],
 )
@@ -126,8 +133,7 @@ def test_agrees_with_scipy(rng):
         np.testing.assert_allclose(out[..., channel], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("align_corners", CORNERS)
-@pytest.mark.parametrize("padding_mode", MODES)
+@each_rule
 @pytest.mark.parametrize("size", SIZES)
 def test_the_identity_gives_the_image_back(rng, size, padding_mode, align_corners):
     image = rng.normal(size=(*size, 2)).astype(np.float32)
@@ -283,8 +289,7 @@ def test_gradients_under_vmap_scan_and_checkpoint(rng):
 # hostile coordinates
 
 
-@pytest.mark.parametrize("padding_mode", MODES)
-@pytest.mark.parametrize("align_corners", CORNERS)
+@each_rule
 @pytest.mark.parametrize("far", [np.inf, -1e30, 3e7, *map(slow, (-np.inf, 1e30))])
 def test_far_away_is_the_padding_with_no_gradient(padding_mode, align_corners, far):
     image = jnp.arange(1.0, 7.0).reshape(2, 3, 1)

@@ -96,17 +96,8 @@ def test_a_budget_too_small_is_an_error():
         )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "st_cnn-affine",
-        *(
-            pytest.param(n, marks=pytest.mark.slow)
-            for n in MODELS
-            if n != "st_cnn-affine"
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_one_step_improves_every_parameter(digits, name):
     graphdef, params = nnx.split(initial_model(config(), name, digits))
     optimizer = optax.sgd(0.05)
@@ -171,7 +162,7 @@ def test_two_runs_with_one_seed_are_the_same_run(digits, name):
     assert without_timings(other.rows) != rows[0]
 
 
-QUICK = ("r-fcn", "tc-st_fcn-projective")
+QUICK = ("tc-st_fcn-projective",)
 TRAINED = [name for name, (_, c) in CONFIGS.items() if isinstance(c, Config)]
 
 
@@ -300,6 +291,7 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     assert [model["model"] for model in results["models"]] == ["cnn"]
 
 
+@pytest.mark.slow
 def test_results_go_under_runs_by_default(tmp_path, rng, monkeypatch):
     data = npz(tmp_path / "mine.npz", rng, channels=2)
     monkeypatch.chdir(tmp_path)

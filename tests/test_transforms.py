@@ -51,6 +51,7 @@ CHAINS = [
 ]
 FAMILIES = [*GROUPS, Attention(scale=0.5), Attention(3, scale=0.5), *SPLINES, *CHAINS]
 WITH_IDENTITY = [*GROUPS, *SPLINES, *CHAINS[:2]]
+OPTIONS = [Rigid(aspect=1.5), Similarity(aspect=0.75), ThinPlateSpline((2, 5))]
 BATCHES = [(), (1,), (3, 2)]
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -58,13 +59,14 @@ each_group = pytest.mark.parametrize("family", GROUPS, ids=str)
 
 
 def with_slow_ones(families):
-    """Each of them; most of those for volumes are slow."""
-    is_slow = [f.ndim == 3 and f != Affine(3) for f in families]
-    marked = [
-        pytest.param(f, marks=pytest.mark.slow if slow else ())
-        for f, slow in zip(families, is_slow, strict=True)
-    ]
-    return pytest.mark.parametrize("family", marked, ids=str)
+    """Each of them; slow are most for volumes, and those that differ by an option."""
+    quick = [f for f in families if f.ndim == 2 and f not in OPTIONS] + [Affine(3)]
+    marks = {True: pytest.mark.slow, False: ()}
+    return pytest.mark.parametrize(
+        "family",
+        [pytest.param(f, marks=marks[f not in quick]) for f in families],
+        ids=str,
+    )
 
 
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
