@@ -16,7 +16,7 @@ from benchmarks.timing import in_turn
 
 SMALL = [
     Case(2, (5, 6), 3, (4, 3)),
-    Case(3, (7, 6), 1, (4, 5), shared=True),
+    pytest.param(Case(3, (7, 6), 1, (4, 5), shared=True), marks=pytest.mark.slow),
     pytest.param(Case(2, (3, 4, 5), 2, (2, 3, 4)), marks=pytest.mark.slow),
 ]
 

@@ -239,6 +239,7 @@ def leftovers(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_the_download_gives_the_files_themselves(mnist_dir, tmp_path, builder):
     from train.mnist import download
 

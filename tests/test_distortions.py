@@ -254,6 +254,7 @@ def test_3d_is_a_solid_turned_and_moved_in_its_volume(glyph, monkeypatch):
     np.testing.assert_allclose(ours[..., 0], theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bytes_become_floats_in_the_unit_interval(glyph):
     images = jnp.tile(jnp.asarray(255 * glyph, jnp.uint8), (3, 1, 1, 1))
     labels = jnp.arange(3)

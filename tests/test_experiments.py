@@ -211,6 +211,7 @@ def test_bounded_parameters_stay_bounded(digits):
     np.testing.assert_allclose(params, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_clipping_bounds_the_localizations_step_alone(digits):
     """With plain SGD a step is the rate times the gradient."""
     base = scheduled(dataclasses.replace(SETUP), "tutorial")
@@ -322,6 +323,7 @@ def test_a_table_is_trained_cell_by_cell_and_told(tmp_path, capsys):
     assert "steps 3, not 4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_table_runs_out_of_memory_and_goes_on_with_fewer(
     tmp_path, digits, monkeypatch, capsys
 ):

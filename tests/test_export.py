@@ -120,7 +120,7 @@ def test_gradients_are_exported_along(rng):
         np.testing.assert_allclose(ours, slope, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 9])
+@pytest.mark.parametrize("channels", [1, pytest.param(9, marks=pytest.mark.slow)])
 def test_gradients_with_one_image_for_as_many_grids_as_there_are(rng, channels):
     picture, grids = image(rng, 5, 6, channels), grid(rng, 3, 4, 4, 2)
 

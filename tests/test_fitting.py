@@ -356,7 +356,16 @@ def test_gradients_of_splines(x64, rng):
     )
 
 
-@pytest.mark.parametrize("fit", [*FITS.values(), fit_tps], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "fit",
+    [
+        fit_affine,
+        fit_tps,
+        pytest.param(fit_similarity, marks=pytest.mark.slow),
+        pytest.param(fit_projective, marks=pytest.mark.slow),
+    ],
+    ids=lambda f: f.__name__,
+)
 def test_leading_axes_broadcast(rng, fit):
     source = rng.normal(size=(3, 1, 6, 2)).astype(np.float32)
     target = rng.normal(size=(2, 6, 2)).astype(np.float32)

@@ -34,7 +34,6 @@ def both_ways(function, *arrays):
 
 
 SOME = [(2, "bilinear", mode) for mode in RULES] + [
-    (2, "bicubic", "constant"),
     (3, "bilinear", "zeros"),
 ]
 OTHERS = [
@@ -66,7 +65,7 @@ def test_on_any_grid(rng, x64, ndim, method, mode):
     ("transform", "method", "outside", "align_corners"),
     [
         (Attention(2), "bilinear", "blend", False),
-        (Attention(2, isotropic=False), "bicubic", "fill", True),
+        exhaustive(Attention(2, isotropic=False), "bicubic", "fill", True),
         exhaustive(Attention(2), "bspline3", "blend", True),
         exhaustive(Attention(2), "bilinear", "fill", True),
         exhaustive(Attention(2), "bspline3", "fill", False),

@@ -213,6 +213,7 @@ def test_the_whole_test_set_is_evaluated(digits):
     assert predictions.tolist() == [expected]
 
 
+@pytest.mark.slow
 def test_the_test_set_is_the_same_under_every_seed(digits):
     data = few(digits, 20)
     for a, b in zip(examples_of(data, "tc"), examples_of(data, "tc"), strict=True):
