@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import references
 from conftest import ROOT, enable_x64
+from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stn_jax import bilinear_sample, cpu, sample
@@ -263,7 +264,7 @@ def test_where_it_is_not_called(rng, reader, monkeypatch):
     assert CALL in text_of(jnp.ones((2, 4, 5, 32), jnp.bfloat16), grid)
     with enable_x64():
         assert CALL not in text_of(image.astype(float), grid)
-    exported = jax.export.export(jax.jit(bilinear_sample))(image, grid)
+    exported = export.export(jax.jit(bilinear_sample))(image, grid)
     assert CALL not in exported.mlir_module()
     monkeypatch.setenv("STN_JAX_CPU", "off")
     assert CALL not in text_of(image, grid)
