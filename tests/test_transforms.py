@@ -61,11 +61,9 @@ each_group = pytest.mark.parametrize("family", GROUPS, ids=str)
 def with_slow_ones(families):
     """Each of them; slow are most for volumes, and those that differ by an option."""
     quick = [f for f in families if f.ndim == 2 and f not in OPTIONS] + [Affine(3)]
-    marks = {True: pytest.mark.slow, False: ()}
+    slow = partial(pytest.param, marks=pytest.mark.slow)
     return pytest.mark.parametrize(
-        "family",
-        [pytest.param(f, marks=marks[f not in quick]) for f in families],
-        ids=str,
+        "family", [f if f in quick else slow(f) for f in families], ids=str
     )
 
 
