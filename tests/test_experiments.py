@@ -321,6 +321,8 @@ def test_a_table_is_trained_cell_by_cell_and_told(tmp_path, capsys):
     # other settings have no place in this folder
     assert main([*arguments, "--steps", "4"]) == 1
     assert "steps 3, not 4" in capsys.readouterr().err
+    assert main([*arguments, "--clip", "1", "--learning-rate", "0.1"]) == 1
+    assert "learning_rate 0.002, not 0.1, clip None, not 1.0" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -351,15 +353,9 @@ def test_errors_of_tables(tmp_path, capsys):
 
 
 def test_the_report_says_what_is_missing():
+    config = Config(("cnn",), "r", steps=5, batch_size=2, outside_penalty=0.5)
     told = {
-        "config": {
-            "task": "r",
-            "seed": 0,
-            "network": "lean",
-            "schedule": "fast",
-            "steps": 5,
-            "batch_size": 2,
-        },
+        "config": dataclasses.asdict(config),
         "data": {"name": "mnist", "test_images": 10},
         "date": "2026-01-01",
         "device": "an abacus",
@@ -375,7 +371,8 @@ def test_the_report_says_what_is_missing():
     assert "| model | R | ADDITION |" in text
     assert "| CNN | 1.00 (collapsed) / 1.2 | not trained / 14.7 |" in text
     assert "| 2xST-FCN TPS |  | 1.00 / 5.8 |" in text
-    assert "2 trainings of 2.0 hours together, on an abacus; 2026-01-01; jax 1." in text
+    assert "5 steps of 2 images, outside penalty 0.5. 2 trainings of 2.0 hours" in text
+    assert "together, on an abacus; 2026-01-01; jax 1." in text
 
 
 # pictures

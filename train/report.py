@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from . import plots, results
-from .configs import Model, Task
+from .configs import SCHEDULES, Model, Task
 from .paper import ERRORS
 from .results import ResultsError
 
@@ -124,9 +124,20 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
         f"seeds {', '.join(map(str, seeds))}, on {first['data']['test_images']:,} test "
         f"images of {first['data']['name']}; {config['network']} networks of "
         f"{min(sizes):,} to {max(sizes):,} parameters, schedule {config['schedule']}: "
-        f"{config['steps']:,} steps of {config['batch_size']} images. "
-        f"{len(runs)} trainings of {hours:.1f} hours together, on "
-        f"{', '.join(devices)}; {when}; {versions}."
+        f"{config['steps']:,} steps of {config['batch_size']} images"
+        f"{_otherwise(config)}. {len(runs)} trainings of {hours:.1f} hours together, "
+        f"on {', '.join(devices)}; {when}; {versions}."
+    )
+
+
+def _otherwise(config: dict[str, Any]) -> str:
+    """The settings of a training that its schedule does not tell."""
+    usual = {"clip": None, "outside_penalty": 0.0, "bound": None}
+    usual |= SCHEDULES[config["schedule"]]
+    return "".join(
+        f", {name.replace('_', ' ')} {config[name]:g}"
+        for name, value in usual.items()
+        if name not in ("steps", "batch_size") and config[name] != value
     )
 
 

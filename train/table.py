@@ -62,6 +62,12 @@ class Table:
     """Training steps; None: the schedule's."""
     batch_size: int | None = None
     """Images in a step; None: the schedule's."""
+    learning_rate: float | None = None
+    """As of ``run``, like those that follow; None: the schedule's."""
+    localization_learning_rate: float | None = None
+    clip: float | None = None
+    outside_penalty: float = 0.0
+    bound: float | None = None
     eval_every: int = 500
     """Steps between evaluations on the whole test set."""
     together: int | None = None
@@ -83,7 +89,7 @@ class Table:
     def config(self, model: Model, task: Task) -> Config:
         """Of a cell."""
         settings: dict[str, Any] = {**SCHEDULES[self.schedule]}
-        for name in ("steps", "batch_size"):
+        for name in settings:
             if (value := getattr(self, name)) is not None:
                 settings[name] = value
         return Config(
@@ -94,6 +100,9 @@ class Table:
             network=self.network,
             parameters=self.parameters,
             schedule=self.schedule,
+            clip=self.clip,
+            outside_penalty=self.outside_penalty,
+            bound=self.bound,
             eval_every=self.eval_every,
             **settings,
         )
