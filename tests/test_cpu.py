@@ -224,6 +224,47 @@ def test_what_is_not_finite(reader, mode, align_corners):
             )
 
 
+@pytest.mark.parametrize("size", [(4, 2), (1, 4), (2, 1), slow((4, 1)), slow((1, 1))])
+def test_one_channel_pixel_by_pixel(reader, size):
+    """On pixels, between them and beyond, whichever of them is infinite: what lies
+    outside adds nothing, not zero times a neighbour. With such sizes all coordinates
+    are exact.
+    """
+    both = gradients()
+    axes = [(2 * np.arange(-1.5, n + 0.5, 0.25) + 1) / n - 1 for n in size]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1, dtype=np.float32)
+    bar = np.linspace(-1, 2, len(grid) * len(grid[0]), dtype=np.float32)
+    bar = bar.reshape(*grid.shape[:2], 1)
+    image = np.arange(1.0, 1 + np.prod(size), dtype=np.float32).reshape(*size, 1)
+    program = program_of(both, image, grid, bar)
+    ours = jax.jit(lambda *a: both(*a)).lower(image, grid, bar).compile()
+    for where in [None, *np.ndindex(size)]:
+        shown = image.copy()
+        if where is not None:
+            shown[where] = np.inf
+        found = ours(shown, grid, bar)
+        chex.assert_trees_all_close(found, run(program, shown, grid, bar), atol=1e-4)
+        values = references.bilinear_sample(np.where(np.isinf(shown), 0, shown), grid)
+        clean = np.isfinite(found[0])
+        np.testing.assert_allclose(
+            np.where(clean, found[0], 0), np.where(clean, values, 0), atol=1e-5
+        )
+
+
+def test_a_far_point_changes_no_other(rng, reader):
+    """Points near and far are read in different ways."""
+    image, grid, bar = inputs(rng, (6, 7), 1, points=(30, 70))
+    far = grid.copy()
+    far[1, 20, 3] = np.nan, 3e38
+    near, other = (compiled(gradients(), image, g, bar) for g in (grid, far))
+    assert np.isnan(other[0][1, 20, 3])
+    others = np.ones(grid.shape[:3], bool)
+    others[1, 20, 3] = False
+    for a, b in ((near[0], other[0]), (near[2], other[2])):
+        np.testing.assert_allclose(a[others], b[others], atol=1e-5)
+    np.testing.assert_allclose(other[2][1, 20, 3], 0)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 9, 32])
 def test_bfloat16_is_rounded_once(rng, reader, channels):
     image, grid, bar = inputs(rng, (4, 5), channels, points=(20, 20))
