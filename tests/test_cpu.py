@@ -251,9 +251,11 @@ def test_one_channel_pixel_by_pixel(reader, size):
         )
 
 
-def test_a_far_point_changes_no_other(rng, reader):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_far_point_changes_no_other(rng, reader, dtype):
     """Points near and far are read in different ways."""
     image, grid, bar = inputs(rng, (6, 7), 1, points=(30, 70))
+    image, bar = jnp.asarray(image, dtype), jnp.asarray(bar, dtype)
     far = grid.copy()
     far[1, 20, 3] = np.nan, 3e38
     near, other = (compiled(gradients(), image, g, bar) for g in (grid, far))
@@ -261,7 +263,8 @@ def test_a_far_point_changes_no_other(rng, reader):
     others = np.ones(grid.shape[:3], bool)
     others[1, 20, 3] = False
     for a, b in ((near[0], other[0]), (near[2], other[2])):
-        np.testing.assert_allclose(a[others], b[others], atol=1e-5)
+        a, b = (np.asarray(x, float)[others] for x in (a, b))
+        np.testing.assert_allclose(a, b, rtol=jnp.finfo(dtype).eps, atol=1e-5)
     np.testing.assert_allclose(other[2][1, 20, 3], 0)
 
 

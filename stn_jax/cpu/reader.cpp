@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <type_traits>
 #include <vector>
 
@@ -105,24 +106,41 @@ inline Bfloat16 Round<Bfloat16>(float x) {  // to the nearest, ties to even
 template <int C, typename T>
 using Pixel = std::conditional_t<C != 0, float, T>;
 
-// All images, as they are read. `space` is what they take if it is not where they are.
+// All images as they are, and, from the first time that it is asked for, as they are read.
 template <int C, typename T>
-const Pixel<C, T>* Readable(ffi::ThreadPool& pool, const ffi::AnyBuffer& images,
-                            std::unique_ptr<float[]>& space) {
-  const T* from = static_cast<const T*>(images.untyped_data());
-  if constexpr (std::is_same_v<Pixel<C, T>, T>) {
-    return from;
-  } else {
-    const auto count = static_cast<int64_t>(images.element_count());
-    float* to = new float[count];
-    space.reset(to);
-    InParts(pool, (count + kPart * 16 - 1) / (kPart * 16), [=](int64_t part) {
-      const int64_t begin = part * kPart * 16, end = std::min(begin + kPart * 16, count);
-      std::transform(from + begin, from + end, to + begin, [](T x) { return Load(x); });
-    });
-    return to;
+class Images {
+ public:
+  const T* const raw;
+
+  Images(ffi::ThreadPool& pool, const ffi::AnyBuffer& images)
+      : raw(static_cast<const T*>(images.untyped_data())),
+        pool_(pool),
+        count_(static_cast<int64_t>(images.element_count())) {}
+
+  const Pixel<C, T>* Readable() {
+    if constexpr (std::is_same_v<Pixel<C, T>, T>) {
+      return raw;
+    } else {
+      std::call_once(once_, [this] { Widen(); });
+      return space_.get();
+    }
   }
-}
+
+ private:
+  void Widen() {
+    constexpr int64_t part = kPart * 16;
+    space_.reset(new float[count_]);
+    InParts(pool_, (count_ + part - 1) / part, [this](int64_t number) {
+      const int64_t begin = number * part, end = std::min(begin + part, count_);
+      std::transform(raw + begin, raw + end, space_.get() + begin, [](T x) { return Load(x); });
+    });
+  }
+
+  ffi::ThreadPool& pool_;
+  const int64_t count_;
+  std::once_flag once_;
+  std::unique_ptr<float[]> space_;
+};
 
 // ---- the taps of a block of points
 
@@ -365,21 +383,26 @@ struct Pair {
   float first, second;
 };
 
-// Two floats by one load, of which the compiler makes half as many as of two.
-[[gnu::always_inline]] inline Pair LoadPair(const float* from) {
-  uint64_t both;
-  std::memcpy(&both, from, sizeof both);
-  const auto low = static_cast<uint32_t>(both), high = static_cast<uint32_t>(both >> 32);
-  Pair pair;
-  std::memcpy(&pair.first, &low, sizeof low);
-  std::memcpy(&pair.second, &high, sizeof high);
-  return pair;
+// Two numbers by one load, of which the compiler makes half as many as of two.
+template <typename T>
+[[gnu::always_inline]] inline Pair LoadPair(const T* from) {
+  if constexpr (std::is_same_v<T, float>) {
+    uint64_t both;
+    std::memcpy(&both, from, sizeof both);
+    const auto low = static_cast<uint32_t>(both), high = static_cast<uint32_t>(both >> 32);
+    return {std::bit_cast<float>(low), std::bit_cast<float>(high)};
+  } else {
+    uint32_t both;
+    std::memcpy(&both, from, sizeof both);
+    return {std::bit_cast<float>(both << 16), std::bit_cast<float>(both & 0xffff0000)};
+  }
 }
 
 // All that a point needs stays in registers, from its coordinates to its value. It is for
 // points near enough that their indices are numbers, and images of two pixels or more.
+template <typename T>
 struct Plane {
-  const float* image;
+  const T* image;
   Axis y, x;
 
   // What is read at (x, y): the pixels around it, zero outside, and its place between them.
@@ -421,7 +444,6 @@ struct Plane {
     return !beyond;
   }
 
-  template <typename T>
   void Read(const float* points, int64_t count, T* out) const {
     const Plane plane = *this;
 #pragma omp simd
@@ -432,7 +454,6 @@ struct Plane {
     }
   }
 
-  template <typename T>
   void SetPointsBar(const float* points, int64_t count, const T* out_bar, float* bar) const {
     const Plane plane = *this;
 #pragma omp simd
@@ -525,20 +546,21 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
   const Problem problem = Describe(images, points, rules, halves, centers);
   InLargePages(out->untyped_data(), out->size_bytes());
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
-    std::unique_ptr<float[]> space;
-    const auto* pixels = Readable<C, T>(pool, images, space);
+    Images<C, T> pixels(pool, images);
+    if (!problem.IsPlane()) pixels.Readable();
     const auto* all_points = static_cast<const float*>(points.untyped_data());
     const std::vector<Pixel<C, T>> zeros(problem.channels);
     InParts(pool, Parts(problem), [&](int64_t number) {
       const auto [p, begin, end] = PartOf(problem, number);
-      const auto* image = pixels + p * problem.pixels * problem.channels;
+      const int64_t before = p * problem.pixels * problem.channels;
       const float* own = all_points + p * problem.points * N;
       T* target = static_cast<T*>(out->untyped_data()) + p * problem.points * problem.channels;
       if constexpr (N == 2 && C == 1) {
-        const Plane plane = {image, problem.axes[0], problem.axes[1]};
+        const Plane<T> plane = {pixels.raw + before, problem.axes[0], problem.axes[1]};
         if (problem.IsPlane() && plane.Reaches(own + begin * N, end - begin))
           return plane.Read(own + begin * N, end - begin, target + begin);
       }
+      const auto* image = pixels.Readable() + before;
       InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
         T* here = target + first * problem.channels;
         if constexpr (C == 1) ReadOne(image, block, count, here);
@@ -568,15 +590,15 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
   }
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
     const int64_t numbers = problem.pixels * problem.channels;
-    std::unique_ptr<float[]> space;
-    const auto* pixels = Readable<C, T>(pool, images, space);
+    Images<C, T> pixels(pool, images);
+    if (wants_points && !problem.IsPlane()) pixels.Readable();
     const auto* all_bars = static_cast<const T*>(out_bar.untyped_data());
     auto work = [&](const Part& part, float* image_bar, float* points_bar) {
-      const auto* image = pixels + part.image * numbers;
       const int64_t before = part.image * problem.points;
       const float* own = static_cast<const float*>(points.untyped_data()) + before * N;
       if constexpr (N == 2 && C == 1) {
-        const Plane plane = {image, problem.axes[0], problem.axes[1]};
+        const T* image = pixels.raw + part.image * numbers;
+        const Plane<T> plane = {image, problem.axes[0], problem.axes[1]};
         const int64_t first = part.begin, count = part.end - first;
         if (points_bar && problem.IsPlane() && plane.Reaches(own + first * N, count)) {
           const T* bar = all_bars + before + first;
@@ -585,6 +607,7 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
         }
       }
       if (!image_bar && !points_bar) return;
+      const auto* image = points_bar ? pixels.Readable() + part.image * numbers : nullptr;
       InBlocks<N>(problem, own, part.begin, part.end, [&](int64_t first, int count, auto& block) {
         const T* bar = all_bars + (before + first) * problem.channels;
         if (image_bar) AddImageBar<N, C>(block, count, problem.channels, bar, image_bar);
