@@ -352,6 +352,17 @@ def test_errors_of_tables(tmp_path, capsys):
         table.Table(out=tmp_path, seeds=0)
 
 
+def test_the_settings_of_a_cell(tmp_path):
+    """They are the schedule's, then the task's, then what was asked for."""
+    plain = table.Table(out=tmp_path)
+    assert plain.config("fcn", "r").outside_penalty == 0
+    assert plain.config("fcn", "addition").outside_penalty == 1
+    assert CONFIGS["addition-2xst_fcn-tps"][1].outside_penalty == 1
+    asked = table.Table(out=tmp_path, outside_penalty=0, clip=2, learning_rate=0.5)
+    config = asked.config("fcn", "addition")
+    assert (config.outside_penalty, config.clip, config.learning_rate) == (0, 2, 0.5)
+
+
 def test_the_report_says_what_is_missing():
     config = Config(("cnn",), "r", steps=5, batch_size=2, outside_penalty=0.5)
     told = {

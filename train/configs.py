@@ -57,6 +57,10 @@ SCHEDULES: dict[Schedule, dict[str, Any]] = {
     },
 }
 
+# what the experiments of a task are trained with beside their schedule: of two
+# transformers side by side one loses its digit without
+GUARDS: dict[Task, dict[str, Any]] = {"addition": {"outside_penalty": 1.0}}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -231,12 +235,13 @@ def _named() -> dict[str, tuple[str, Config | Colocalization]]:
         some: tuple[Model, ...] = tuple(m for m in _SUMMARY if m in models)
         if task == "addition":
             some = ("fcn", "cnn", *models[-3:])
-        named[name] = f"digits {what}: {', '.join(some)}", Config(some, task)
+        guards = GUARDS.get(task, {})
+        named[name] = f"digits {what}: {', '.join(some)}", Config(some, task, **guards)
         for model in models:
             kind, *transform = model.split("-")
             text = f"digits {what}: {_KINDS[kind]}"
             text += f" ({transform[0]})" if transform else ""
-            named[f"{name}-{model}"] = text, Config((model,), task)
+            named[f"{name}-{model}"] = text, Config((model,), task, **guards)
     named["rts-multi_st_cnn-affine"] = (
         f"digits {TASKS['rts'][0]}: {_KINDS['multi_st_cnn']}",
         Config(("multi_st_cnn-affine",), "rts"),

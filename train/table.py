@@ -21,6 +21,7 @@ from . import plots, results
 from .checkpoints import Checkpoint
 from .configs import (
     DISTORTED,
+    GUARDS,
     SCHEDULES,
     TASKS,
     WITHOUT_MEANING,
@@ -63,10 +64,10 @@ class Table:
     batch_size: int | None = None
     """Images in a step; None: the schedule's."""
     learning_rate: float | None = None
-    """As of ``run``, like those that follow; None: the schedule's."""
+    """As of ``run``, like those that follow; None: the schedule's, or the task's."""
     localization_learning_rate: float | None = None
     clip: float | None = None
-    outside_penalty: float = 0.0
+    outside_penalty: float | None = None
     bound: float | None = None
     eval_every: int = 500
     """Steps between evaluations on the whole test set."""
@@ -88,8 +89,8 @@ class Table:
 
     def config(self, model: Model, task: Task) -> Config:
         """Of a cell."""
-        settings: dict[str, Any] = {**SCHEDULES[self.schedule]}
-        for name in settings:
+        settings = SCHEDULES[self.schedule] | GUARDS.get(task, {})
+        for name in (*SCHEDULES[self.schedule], "clip", "outside_penalty", "bound"):
             if (value := getattr(self, name)) is not None:
                 settings[name] = value
         return Config(
@@ -100,9 +101,6 @@ class Table:
             network=self.network,
             parameters=self.parameters,
             schedule=self.schedule,
-            clip=self.clip,
-            outside_penalty=self.outside_penalty,
-            bound=self.bound,
             eval_every=self.eval_every,
             **settings,
         )
