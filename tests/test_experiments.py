@@ -382,6 +382,7 @@ def test_the_report_says_what_is_missing():
     assert "| model | R | ADDITION |" in text
     assert "| CNN | 1.00 (collapsed) / 1.2 | not trained / 14.7 |" in text
     assert "| 2xST-FCN TPS |  | 1.00 / 5.8 |" in text
+    assert "ours / the paper's: seed 0, on 10 test images of mnist; lean" in text
     assert "5 steps of 2 images, outside penalty 0.5. 2 trainings of 2.0 hours" in text
     assert "together, on an abacus; 2026-01-01; jax 1." in text
 

@@ -116,16 +116,18 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
     sizes = [run["parameters"] for run in runs]
     dates = sorted({document["date"] for document in documents})
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    hours = sum(run["seconds"] for run in runs) / 3600
+    minutes = sum(run["seconds"] for run in runs) / 60
+    took = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
+    over = "mean and standard deviation over the seeds" if len(seeds) > 1 else "seed"
     devices = sorted({document["device"] for document in documents})
     versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
     return (
-        f"Test error in %, ours / the paper's: mean and standard deviation over the "
-        f"seeds {', '.join(map(str, seeds))}, on {first['data']['test_images']:,} test "
-        f"images of {first['data']['name']}; {config['network']} networks of "
+        f"Test error in %, ours / the paper's: {over} {', '.join(map(str, seeds))}, "
+        f"on {first['data']['test_images']:,} test images of {first['data']['name']}; "
+        f"{config['network']} networks of "
         f"{min(sizes):,} to {max(sizes):,} parameters, schedule {config['schedule']}: "
         f"{config['steps']:,} steps of {config['batch_size']} images"
-        f"{_otherwise(config)}. {len(runs)} trainings of {hours:.1f} hours together, "
+        f"{_otherwise(config)}. {len(runs)} trainings of {took} together, "
         f"on {', '.join(devices)}; {when}; {versions}."
     )
 
