@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from stn_jax import to_pixels, warp
@@ -165,10 +167,22 @@ def _gray(image: np.ndarray) -> np.ndarray:
 
 
 def _predictions(row: Sequence[Axes], models: Sequence[tuple[Model, Looks]]) -> None:
+    """Below the images what each model took them for, in red where it was wrong."""
     for index, axes in enumerate(row):
-        texts = [f"{label(m).split()[0]}: {of.predictions[index]}" for m, of in models]
-        wrong = any(of.predictions[index] != of.labels[index] for _, of in models)
-        axes.set_xlabel("\n".join(texts), color="#d00000" if wrong else "black")
+        lines: list[Artist] = [
+            TextArea(
+                f"{label(model).split()[0]}: {of.predictions[index]}",
+                textprops={"color": "#d00000" if wrong else "black"},
+            )
+            for model, of in models
+            for wrong in [of.predictions[index] != of.labels[index]]
+        ]
+        if lines:
+            below = {"bbox_to_anchor": (0.5, 0), "bbox_transform": axes.transAxes}
+            packed = VPacker(children=lines, align="center", pad=0, sep=2)
+            axes.add_artist(
+                AnchoredOffsetbox("upper center", child=packed, frameon=False, **below)
+            )
 
 
 def curves(trained: Sequence[Trained]) -> Figure:
