@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from train.idx import DataError
+from train.models import build
 from train.torch_weights import read_state_dict, tutorial
 
 from conftest import ROOT  # isort: skip
@@ -21,6 +22,27 @@ def test_the_logits_are_pytorchs(state_dict):
     expected = np.load(FIXTURES / "tutorial_logits.npz")
     logits = tutorial(state_dict)(expected["images"])
     np.testing.assert_allclose(logits, expected["logits"], atol=2e-6)
+
+
+def test_it_starts_as_in_pytorch():
+    """Uniform within 1 / sqrt(the inputs of each output)."""
+    sizes = {"canvas": (28, 28, 1), "size": (28, 28), "num_classes": 10}
+    model = build("st_cnn-affine", "tutorial", **sizes, parameters=400_000, seed=0)
+    transformer, classifier = model.transformer0, model.classifier
+    layers = {
+        49: transformer.localization.conv1,
+        200: transformer.localization.conv2,
+        90: transformer.localization.dense,
+        25: classifier.conv1,
+        250: classifier.conv2,
+        320: classifier.dense,
+        50: classifier.logits,
+    }
+    for inputs, layer in layers.items():
+        assert np.prod(layer.kernel.shape[:-1]) == inputs
+        bound = inputs**-0.5
+        assert 0.95 * bound < np.abs(layer.kernel[...]).max() <= bound
+        assert 0.3 * bound < np.abs(layer.bias[...]).max() <= bound
 
 
 def test_safetensors_are_read_too(state_dict, tmp_path):

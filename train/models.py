@@ -14,7 +14,15 @@ from flax import nnx
 from stn_jax.nnx import ConvLocalization, DenseLocalization, SpatialTransformer
 from stn_jax.transforms import Affine, Projective, ThinPlateSpline, Transform
 
-from .classifiers import FCN, LeanCNN, PaperCNN, Projection, TutorialCNN, averaged
+from .classifiers import (
+    FCN,
+    LeanCNN,
+    PaperCNN,
+    Projection,
+    TutorialCNN,
+    averaged,
+    uniform,
+)
 from .configs import ConfigError, Model, Network
 from .convolution import convolve
 
@@ -314,10 +322,10 @@ class TutorialLocalization(nnx.Module):
     def __init__(self, image_shape: Sequence[int], rngs: nnx.Rngs) -> None:
         conv = partial(nnx.Conv, padding="VALID", conv_general_dilated=convolve)
         *size, channels = image_shape
-        self.conv1 = conv(channels, 8, (7, 7), rngs=rngs)
-        self.conv2 = conv(8, 10, (5, 5), rngs=rngs)
-        cells = math.prod(((n - 6) // 2 - 4) // 2 for n in size)
-        self.dense = nnx.Linear(10 * cells, 32, rngs=rngs)
+        self.conv1 = conv(channels, 8, (7, 7), rngs=rngs, **uniform(49 * channels))
+        self.conv2 = conv(8, 10, (5, 5), rngs=rngs, **uniform(200))
+        inputs = 10 * math.prod(((n - 6) // 2 - 4) // 2 for n in size)
+        self.dense = nnx.Linear(inputs, 32, rngs=rngs, **uniform(inputs))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images ``(B, H, W, C)`` to features ``(B, 32)``."""
