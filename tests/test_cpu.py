@@ -237,7 +237,9 @@ def test_one_channel_pixel_by_pixel(reader, size):
     bar = bar.reshape(*grid.shape[:2], 1)
     image = np.arange(1.0, 1 + np.prod(size), dtype=np.float32).reshape(*size, 1)
     program = program_of(both, image, grid, bar)
-    ours = jax.jit(lambda *a: both(*a)).lower(image, grid, bar).compile()
+    lowered = jax.jit(lambda *a: both(*a)).lower(image, grid, bar)
+    assert CALL in lowered.as_text()
+    ours = lowered.compile()
     for where in [None, *np.ndindex(size)]:
         shown = image.copy()
         if where is not None:

@@ -152,11 +152,8 @@ def uniform(fan_in: int) -> dict[str, Any]:
     biases within 1 / sqrt(fan_in). With Flax's larger ones and the tutorial's learning
     rate the transformer loses the digit within 500 steps.
     """
-
-    def init(key: jax.Array, shape: Sequence[int], *args: Any) -> jax.Array:
-        bound = 1 / math.sqrt(fan_in)
-        return jax.random.uniform(key, shape, *args[:1], minval=-bound, maxval=bound)
-
+    bound = 1 / math.sqrt(fan_in)
+    init = partial(jax.random.uniform, minval=-bound, maxval=bound)
     return {"kernel_init": init, "bias_init": init}
 
 
