@@ -29,6 +29,7 @@ constexpr int64_t kPart = 1024;          // the points that a thread takes at on
 constexpr float kLimit = 2147483520.0f;  // LIMIT in stn_jax/taps.py
 constexpr int32_t kFar = 1 << 23;        // FAR in stn_jax/padding.py
 constexpr int32_t kNowhere = -(1 << 29);  // three of them and a pixel's offset are negative
+constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 constexpr float kLargest = std::numeric_limits<float>::max();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
@@ -375,7 +376,7 @@ void AddImageBar(const Block<N>& block, int count, int64_t channels, const T* ou
   }
 }
 
-// ---- a plane: one channel, zeros outside
+// ---- a plane: few channels, zeros outside
 
 static_assert(std::endian::native == std::endian::little);
 
@@ -398,26 +399,41 @@ template <typename T>
   }
 }
 
-// All that a point needs stays in registers, from its coordinates to its value. It is for
+// All that a point needs stays in registers, from its coordinates to its values. It is for
 // points near enough that their indices are numbers, and images of two pixels or more.
-template <typename T>
+template <int C, typename T>
 struct Plane {
   const T* image;
   Axis y, x;
 
-  // What is read at (x, y): the pixels around it, zero outside, and its place between them.
+  // Two neighbours along x.
+  struct Row {
+    float first[C], second[C];
+  };
+
+  // What is read at (x, y): the rows around it, zero outside, and its place between them.
   struct Place {
-    float a, b;  // of the upper row
-    float c, d;  // of the lower
+    Row upper, lower;
     float y, x;
   };
 
   // The pixels at an offset and behind it, where either is there.
-  [[gnu::always_inline]] Pair Row(int32_t offset, bool is_first, bool is_second) const {
+  [[gnu::always_inline]] Row RowAt(int32_t offset, bool is_first, bool is_second) const {
     const int32_t last = x.n * y.n - 2, near = Max(Min(offset, last), 0);
-    const auto [first, second] = LoadPair(image + near);
-    const float own = offset > near ? second : first, next = offset < near ? first : second;
-    return {is_first ? own : 0, is_second ? next : 0};
+    float both[2 * C];
+    for (int k = 0; k < C; ++k) {
+      const auto [first, second] = LoadPair(image + near * C + 2 * k);
+      both[2 * k] = first;
+      both[2 * k + 1] = second;
+    }
+    Row row;
+    for (int c = 0; c < C; ++c) {
+      const float own = offset > near ? both[C + c] : both[c];
+      const float next = offset < near ? both[c] : both[C + c];
+      row.first[c] = is_first ? own : 0;
+      row.second[c] = is_second ? next : 0;
+    }
+    return row;
   }
 
   [[gnu::always_inline]] Place At(const float* point) const {
@@ -431,10 +447,13 @@ struct Plane {
     const bool is_next_i = i + 1 < height, is_next_j = j + 1 < width;
     const auto offset = static_cast<int32_t>(i * width + j);
     const auto below = static_cast<int32_t>(i * width + j + width);
-    const auto [a, b] = Row(offset, is_i & is_j, is_i & is_next_j);
-    const auto [c, d] = Row(below, is_next_i & is_j, is_next_i & is_next_j);
-    return {a, b, c, d, at_y - upper, at_x - left};
+    return {RowAt(offset, is_i & is_j, is_i & is_next_j),
+            RowAt(below, is_next_i & is_j, is_next_i & is_next_j), at_y - upper, at_x - left};
   }
+
+  // Floats of three channels and more take so many loads that reading them point by point
+  // takes less time; only their gradients are found here.
+  static constexpr bool kReads = C < 3 || !std::is_same_v<T, float>;
 
   bool Reaches(const float* points, int64_t count) const {
     const float most = 5e8f / Max(Max(x.half, y.half), 1.0f);
@@ -448,9 +467,12 @@ struct Plane {
     const Plane plane = *this;
 #pragma omp simd
     for (int64_t l = 0; l < count; ++l) {
-      const auto [a, b, c, d, y, x] = plane.At(points + 2 * l);
-      const float upper = (1 - x) * a + x * b, lower = (1 - x) * c + x * d;
-      out[l] = Round<T>((1 - y) * upper + y * lower);
+      const auto [upper, lower, y, x] = plane.At(points + 2 * l);
+      for (int c = 0; c < C; ++c) {
+        const float above = (1 - x) * upper.first[c] + x * upper.second[c];
+        const float below = (1 - x) * lower.first[c] + x * lower.second[c];
+        out[l * C + c] = Round<T>((1 - y) * above + y * below);
+      }
     }
   }
 
@@ -458,10 +480,17 @@ struct Plane {
     const Plane plane = *this;
 #pragma omp simd
     for (int64_t l = 0; l < count; ++l) {
-      const auto [a, b, c, d, y, x] = plane.At(points + 2 * l);
-      const float own = Load(out_bar[l]);
-      bar[2 * l] = own * plane.x.half * ((1 - y) * (b - a) + y * (d - c));
-      bar[2 * l + 1] = own * plane.y.half * ((1 - x) * (c - a) + x * (d - b));
+      const auto [upper, lower, y, x] = plane.At(points + 2 * l);
+      float along_y = 0, along_x = 0;
+      for (int c = 0; c < C; ++c) {
+        const float a = upper.first[c], b = upper.second[c];
+        const float c_ = lower.first[c], d = lower.second[c];
+        const float own = Load(out_bar[l * C + c]);
+        along_y += own * ((1 - x) * (c_ - a) + x * (d - b));
+        along_x += own * ((1 - y) * (b - a) + y * (d - c_));
+      }
+      bar[2 * l] = plane.x.half * along_x;
+      bar[2 * l + 1] = plane.y.half * along_y;
     }
   }
 };
@@ -474,7 +503,8 @@ struct Problem {
   int64_t images, points, pixels, channels;  // points and pixels are those of one image
 
   bool IsPlane() const {
-    return ndim == 2 && channels == 1 && pixels > 1 && axes[0].rule == kConstant && axes[1].rule == kConstant;
+    return ndim == 2 && channels <= 4 && pixels > 1 && pixels * channels <= kMost &&
+           axes[0].rule == kConstant && axes[1].rule == kConstant;
   }
 };
 
@@ -540,14 +570,30 @@ Part PartOf(const Problem& problem, int64_t number) {
   return {number / each, begin, std::min(begin + kPart, problem.points)};
 }
 
+// With each part of an image, asks the memory for a part of the next one, which points will
+// read in an order that no processor guesses. (Inlined, since g++ drops the call as of no
+// effect.)
+template <typename P>
+[[gnu::always_inline]] inline void AskForNext(const Problem& problem, int64_t number,
+                                              const P* images) {
+  const int64_t each = Parts(problem) / problem.images, k = number % each;
+  const int64_t next = number / each + 1, numbers = problem.pixels * problem.channels;
+  if (next == problem.images) return;
+  const P* image = images + next * numbers;
+  for (int64_t i = numbers * k / each; i < numbers * (k + 1) / each; i += 64 / sizeof(P))
+    __builtin_prefetch(image + i);
+}
+
 ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
                   ffi::Result<ffi::AnyBuffer> out, ffi::Span<const int32_t> rules,
                   ffi::Span<const float> halves, ffi::Span<const float> centers) {
   const Problem problem = Describe(images, points, rules, halves, centers);
   InLargePages(out->untyped_data(), out->size_bytes());
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
+    constexpr bool may_be_plane = N == 2 && C > 0 && Plane<C, T>::kReads;
+    const bool is_plane = may_be_plane && problem.IsPlane();
     Images<C, T> pixels(pool, images);
-    if (!problem.IsPlane()) pixels.Readable();
+    if (!is_plane) pixels.Readable();
     const auto* all_points = static_cast<const float*>(points.untyped_data());
     const std::vector<Pixel<C, T>> zeros(problem.channels);
     InParts(pool, Parts(problem), [&](int64_t number) {
@@ -555,10 +601,12 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
       const int64_t before = p * problem.pixels * problem.channels;
       const float* own = all_points + p * problem.points * N;
       T* target = static_cast<T*>(out->untyped_data()) + p * problem.points * problem.channels;
-      if constexpr (N == 2 && C == 1) {
-        const Plane<T> plane = {pixels.raw + before, problem.axes[0], problem.axes[1]};
-        if (problem.IsPlane() && plane.Reaches(own + begin * N, end - begin))
-          return plane.Read(own + begin * N, end - begin, target + begin);
+      is_plane ? AskForNext(problem, number, pixels.raw)
+               : AskForNext(problem, number, pixels.Readable());
+      if constexpr (may_be_plane) {
+        const Plane<C, T> plane = {pixels.raw + before, problem.axes[0], problem.axes[1]};
+        if (is_plane && plane.Reaches(own + begin * N, end - begin))
+          return plane.Read(own + begin * N, end - begin, target + begin * C);
       }
       const auto* image = pixels.Readable() + before;
       InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
@@ -590,18 +638,19 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
   }
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
     const int64_t numbers = problem.pixels * problem.channels;
+    const bool is_plane = N == 2 && C > 0 && problem.IsPlane();
     Images<C, T> pixels(pool, images);
-    if (wants_points && !problem.IsPlane()) pixels.Readable();
+    if (wants_points && !is_plane) pixels.Readable();
     const auto* all_bars = static_cast<const T*>(out_bar.untyped_data());
     auto work = [&](const Part& part, float* image_bar, float* points_bar) {
       const int64_t before = part.image * problem.points;
       const float* own = static_cast<const float*>(points.untyped_data()) + before * N;
-      if constexpr (N == 2 && C == 1) {
+      if constexpr (N == 2 && C > 0) {
         const T* image = pixels.raw + part.image * numbers;
-        const Plane<T> plane = {image, problem.axes[0], problem.axes[1]};
+        const Plane<C, T> plane = {image, problem.axes[0], problem.axes[1]};
         const int64_t first = part.begin, count = part.end - first;
-        if (points_bar && problem.IsPlane() && plane.Reaches(own + first * N, count)) {
-          const T* bar = all_bars + before + first;
+        if (points_bar && is_plane && plane.Reaches(own + first * N, count)) {
+          const T* bar = all_bars + (before + first) * C;
           plane.SetPointsBar(own + first * N, count, bar, points_bar + (before + first) * N);
           points_bar = nullptr;
         }
@@ -634,7 +683,10 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
     const bool is_along = whole >= pool.num_threads();
     InParts(pool, whole + (wants_points && !is_along ? Parts(problem) : 0), [&](int64_t part) {
       if (part < whole) return work_on_image(part, is_along ? points_bar : nullptr);
-      work(PartOf(problem, part - whole), nullptr, points_bar);
+      const int64_t number = part - whole;
+      is_plane ? AskForNext(problem, number, pixels.raw)
+               : AskForNext(problem, number, pixels.Readable());
+      work(PartOf(problem, number), nullptr, points_bar);
     });
   });
   return ffi::Error::Success();
