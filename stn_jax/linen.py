@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from .checks import check_features
 from .kernels import Kernel
+from .pooling import max_pool
 from .transforms import Affine, Transform
 from .warping import warp
 
@@ -112,10 +113,10 @@ class ConvLocalization(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images ``(B, *size, C)`` to features ``(B, hidden)``."""
-        x = _pool(nn.avg_pool, self.downsample, images)
+        x = _averaged(self.downsample, images)
         for index, outputs in enumerate(self.channels):
             if index > 0:
-                x = _pool(nn.max_pool, 2, x)
+                x = max_pool(x, 2)
             conv = nn.Conv(
                 outputs,
                 (self.kernel_size,) * (x.ndim - 2),
@@ -154,6 +155,6 @@ class DenseLocalization(nn.Module):
         return x
 
 
-def _pool(pool: Callable, factor: int, x: jax.Array) -> jax.Array:
+def _averaged(factor: int, x: jax.Array) -> jax.Array:
     window = (factor,) * (x.ndim - 2)
-    return pool(x, window_shape=window, strides=window)
+    return nn.avg_pool(x, window, window)

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from .checks import as_size, check_features
 from .kernels import Kernel
+from .pooling import max_pool
 from .transforms import Affine, Transform
 from .warping import warp
 
@@ -151,10 +152,10 @@ class ConvLocalization(nnx.Module):
     ) -> None:
         *size, inputs = image_shape
         size = [n // downsample for n in size]
-        layers: list[Callable] = [partial(_pool, nnx.avg_pool, downsample)]
+        layers: list[Callable] = [partial(_averaged, downsample)]
         for index, outputs in enumerate(channels):
             if index > 0:
-                layers.append(partial(_pool, nnx.max_pool, 2))
+                layers.append(partial(max_pool, factor=2))
                 size = [n // 2 for n in size]
             conv = nnx.Conv(
                 inputs,
@@ -217,6 +218,6 @@ def _flatten(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
-def _pool(pool: Callable, factor: int, x: jax.Array) -> jax.Array:
+def _averaged(factor: int, x: jax.Array) -> jax.Array:
     window = (factor,) * (x.ndim - 2)
-    return pool(x, window_shape=window, strides=window)
+    return nnx.avg_pool(x, window, window)

@@ -4,12 +4,14 @@ import json
 import re
 from itertools import groupby
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import references
 from conftest import ROOT
 
-from benchmarks import on_jax, report, sampling, training
+from benchmarks import bounds, on_jax, report, sampling, training
 from benchmarks.__main__ import Options, main
 from benchmarks.cases import CASES, WHATS, Case
 from benchmarks.timing import in_turn
@@ -93,3 +95,19 @@ def test_the_plan_holds_what_the_page_shows():
     for row in sampling.plan():
         assert str(row) in names or f"{row} forward" in names
     assert {str(case) for case in CASES} <= {row["case"] for row in document["rows"]}
+
+
+def test_the_products_of_a_program():
+    """Each is there once, those of loops, branches and derivatives too."""
+
+    def f(a, b):
+        c = jax.lax.fori_loop(0, 7, lambda _, b: a @ b, b)
+        d = jax.lax.cond(a[0, 0] > 0, lambda a: a @ a, lambda a: a, a)
+        return (jax.jit(jnp.dot)(d, c) + c).sum()
+
+    a, b = jnp.ones((3, 3)), jnp.ones((3, 5))
+    jaxpr = jax.make_jaxpr(f)(a, b).jaxpr
+    shapes = [x.shape for x in bounds.products_of(jaxpr)()]
+    assert sorted(shapes) == [(3, 3), (3, 5), (3, 5)]
+    back = jax.make_jaxpr(jax.grad(lambda a: (a @ b).sum()))(a).jaxpr
+    assert (3, 3) in [x.shape for x in bounds.products_of(back)()]

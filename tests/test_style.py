@@ -78,7 +78,7 @@ def test_a_class_explains_itself(cls):
 # the tower of imports
 
 STN_JAX = [
-    ["checks", "padding", "kernels", "lifting", "least_squares"],
+    ["checks", "padding", "pooling", "kernels", "lifting", "least_squares"],
     ["splines", "rotations", "choice"],
     ["coordinates"],
     ["taps"],

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from stn_jax.pooling import max_pool
+
 from .configs import ConfigError
 from .convolution import convolve
 
@@ -106,7 +108,7 @@ class PaperCNN(nnx.Module):
         """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = averaged(images, self.pool)
         for conv in (self.conv1, self.conv2):
-            x = nnx.max_pool(nnx.relu(conv(x)), (2, 2), (2, 2), padding="SAME")
+            x = max_pool(nnx.relu(conv(x)), 2, ceil_mode=True)
         return self.logits(x.reshape(len(x), -1))
 
 
@@ -140,9 +142,9 @@ class TutorialCNN(nnx.Module):
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         keys = (None, None) if key is None else jax.random.split(key)
-        x = nnx.relu(_max_pool(self.conv1(images)))
+        x = nnx.relu(max_pool(self.conv1(images), 2))
         x = dropout(self.conv2(x), keys[0], shared=(1, 2))  # whole channels
-        x = nnx.relu(_max_pool(x))
+        x = nnx.relu(max_pool(x, 2))
         x = nnx.relu(self.dense(x.reshape(len(x), -1)))
         return self.logits(dropout(x, keys[1]))
 
@@ -173,7 +175,3 @@ def averaged(images: jax.Array, factor: int) -> jax.Array:
     """Averaged down by a factor."""
     window = (factor,) * (images.ndim - 2)
     return nnx.avg_pool(images, window, window)
-
-
-def _max_pool(x: jax.Array) -> jax.Array:
-    return nnx.max_pool(x, (2, 2), (2, 2))

@@ -30,6 +30,7 @@ from rich.table import Table
 
 from stn_jax import warp
 from stn_jax.nnx import SpatialTransformer
+from stn_jax.pooling import max_pool
 from stn_jax.transforms import Attention
 
 from . import results
@@ -134,7 +135,7 @@ class Localization(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images ``(B, 84, 84, 1)`` to features ``(B, 128)``."""
-        x = nnx.max_pool(nnx.relu(self.conv(images)), (2, 2), (2, 2))
+        x = max_pool(nnx.relu(self.conv(images)), 2)
         x = nnx.relu(self.dense1(x.reshape(len(x), -1)))
         return nnx.relu(self.dense2(x))
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stn_jax.nnx import ConvLocalization, DenseLocalization, SpatialTransformer
+from stn_jax.pooling import max_pool
 from stn_jax.transforms import Affine, Projective, ThinPlateSpline, Transform
 
 from .classifiers import (
@@ -331,7 +332,7 @@ class TutorialLocalization(nnx.Module):
         """Images ``(B, H, W, C)`` to features ``(B, 32)``."""
         x = images
         for conv in (self.conv1, self.conv2):
-            x = nnx.relu(nnx.max_pool(conv(x), (2, 2), (2, 2)))
+            x = nnx.relu(max_pool(conv(x), 2))
         return nnx.relu(self.dense(x.reshape(len(x), -1)))
 
 
