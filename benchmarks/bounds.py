@@ -1,9 +1,9 @@
 """What bounds the sampler and the training steps: ``python -m benchmarks.bounds``.
 
-A sampler's instructions depend on the number of points, channels and pixels that they
-meet, not on where those lie: what the same number takes more, where the images are
-large or turned, is time that the memory takes. Of a training step it tells what its
-matrix products take, alone.
+The sampler reads as many points in small images as in large ones, as they lie and
+turned: what the same number takes more in the large ones is time that the memory takes
+(turned, some points also lie outside). Of a training step it tells what its matrix
+products take, alone.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 import stn_jax
 
 from . import malloc, on_jax, report, training
 from .cases import Case
-from .timing import in_turn
+from .timing import in_turn, spread
 
 SMALL = Case(784, (32, 32), 3, (32, 32))  # as many points; an image fits a core's cache
 LARGE = Case(16, (224, 224), 3, (224, 224))
@@ -57,7 +56,7 @@ def main(options: Options) -> None:
         table = Table(*rows[0], title=title)
         for row in rows:
             table.add_row(*map(str, row.values()))
-        Console(width=100).print(table)
+        report.show(table)
     document = report.document([], 0.0, "python -m benchmarks.bounds")
     del document["copy_bytes_per_second"]
     document["rows"] = {"points": points, "steps": steps}
@@ -67,23 +66,22 @@ def main(options: Options) -> None:
 
 def points_row(case: Case, degrees: float) -> dict[str, Any]:
     """Ours and PyTorch's, in images that are turned."""
-    import torch
-    import torch.nn.functional as F
+    from . import on_torch
 
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     theta = np.array([[cos, -sin, 0], [sin, cos, 0]], np.float32)
     grid = stn_jax.affine_grid(np.tile(theta, (case.batch, 1, 1)), case.out_size)
-    program = on_jax.Program(stn_jax.bilinear_sample, jnp.asarray(case.image()), grid)
-    image = torch.from_numpy(np.moveaxis(case.image(), -1, 1).copy())
-    grid_ = torch.from_numpy(np.array(grid))
+    sampler = on_torch.grid_sample(case)
     thunks = {
-        "stn_jax": program,
-        "PyTorch": lambda: F.grid_sample(image, grid_, align_corners=False),
+        "stn_jax": on_jax.Program(on_jax.ours(case), jnp.asarray(case.image()), grid),
+        "PyTorch": on_torch.program(sampler, case, "forward", np.asarray(grid)),
     }
     times = in_turn(thunks, rounds=40, seconds=6)
     count = case.batch * math.prod(case.out_size)
-    nanoseconds = {name: round(1e9 * median(t) / count, 2) for name, t in times.items()}
+    nanoseconds = {
+        name: round(1e9 * spread(t).median / count, 2) for name, t in times.items()
+    }
     return {"images": str(case), "turned by": degrees, **nanoseconds}
 
 
@@ -91,22 +89,14 @@ def step_row(step: training.Step) -> dict[str, Any]:
     """A step of ours beside its products alone; and what PyTorch says of its own."""
     import torch
 
-    from . import torch_networks
-
-    function, *arguments = step._ours()
+    function, *arguments = step.ours()
     program = on_jax.Program(function, *arguments)
     products = products_of(jax.make_jaxpr(function)(*arguments).jaxpr)
-    times = in_turn({"": program, "products": products}, rounds=10, seconds=20)
-    ours, alone = median(times[""]) / training.STEPS, median(times["products"])
-    theirs = torch_networks.steps(
-        step.network,
-        step.batch,
-        step.size,
-        step._width(),
-        training.STEPS,
-        training.LEARNING_RATE,
-    )
-    theirs_ms = 1e3 * median(in_turn({"": theirs}, rounds=5, seconds=20)[""])
+    theirs = step.theirs()
+    thunks = {"stn_jax": program, "products": products, "PyTorch": theirs}
+    times = in_turn(thunks, rounds=10, seconds=20)
+    seconds = {name: spread(t).median for name, t in times.items()}
+    ours = seconds["stn_jax"] / training.STEPS
     with torch.profiler.profile() as profile:
         theirs()
     spent = {entry.key: entry.self_cpu_time_total for entry in profile.key_averages()}
@@ -116,8 +106,8 @@ def step_row(step: training.Step) -> dict[str, Any]:
     return {
         "step": str(step),
         "stn_jax": round(1e3 * ours, 1),
-        "products": round(100 * alone / ours),
-        "PyTorch": round(theirs_ms / training.STEPS, 1),
+        "products": round(100 * seconds["products"] / ours),
+        "PyTorch": round(1e3 * seconds["PyTorch"] / training.STEPS, 1),
         "its products": round(100 * of_products / sum(spent.values())),
     }
 
@@ -149,11 +139,6 @@ def _products(jaxpr: Any) -> Iterator[Any]:
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
                     yield from _products(inner)
-
-
-def median(times: np.ndarray) -> float:
-    """In seconds."""
-    return float(np.median(times))
 
 
 if __name__ == "__main__":

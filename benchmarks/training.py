@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from train.convolution import convolve
 from train.loop import train_steps
 from train.models import build
 
-from .timing import in_turn
+from .timing import Thunk, in_turn
 
 STEPS = 10  # in one call; a row's times are those of one step
 LEARNING_RATE = 0.01
@@ -41,14 +40,10 @@ class Step:
         """Time it beside PyTorch's."""
         from . import on_jax
 
-        programs = on_jax.with_and_without(lambda: on_jax.Program(*self._ours()))
+        programs = on_jax.with_and_without(lambda: on_jax.Program(*self.ours()))
         program, thunks = programs["stn_jax"], {**programs}
         if "PyTorch" in peers:
-            from .torch_networks import steps
-
-            thunks["PyTorch"] = steps(
-                self.network, self.batch, self.size, self._width(), STEPS, LEARNING_RATE
-            )
+            thunks["PyTorch"] = self.theirs()
         times = in_turn(thunks, rounds=rounds, seconds=seconds)
         return {
             "case": str(self),
@@ -60,9 +55,17 @@ class Step:
             "seconds": {name: t / STEPS for name, t in times.items()},
         }
 
-    def _ours(self) -> tuple[Callable, ...]:
-        """The steps as one program, as ``train`` takes them, distortion and metrics
-        included.
+    def theirs(self) -> Thunk:
+        """PyTorch's steps."""
+        from .torch_networks import steps
+
+        return steps(
+            self.network, self.batch, self.size, self._width(), STEPS, LEARNING_RATE
+        )
+
+    def ours(self) -> tuple[Any, ...]:
+        """The steps as one function, as ``train`` takes them, distortion and metrics
+        included; and what it is called with.
         """
         model = self._model()
         graphdef, params = nnx.split(model)

@@ -55,6 +55,7 @@ def _max_pool_jvp(
     split = [part for n in size for part in (n, factor)]
     windows = batch, *split, channels
     within = tuple(range(2, 2 + len(split), 2))
+    # not "equal": NaN is neither
     is_largest = ~(images.reshape(windows) < jnp.expand_dims(out, within))
     own = jnp.where(is_largest, images_dot.reshape(windows), 0)
     return out, own.sum(within) / is_largest.sum(within)
