@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +41,13 @@ def max_pool(images: jax.Array, factor: int, *, ceil_mode: bool = False) -> jax.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_pool(images: jax.Array, factor: int) -> jax.Array:
     """Of images that windows fill."""
-    places = itertools.product(range(factor), repeat=images.ndim - 2)
-    alike = (images[:, *(slice(i, None, factor) for i in place)] for place in places)
-    return functools.reduce(jnp.maximum, alike)
+    return functools.reduce(jnp.maximum, _members(images, factor))
+
+
+def _members(images: jax.Array, factor: int) -> Iterator[jax.Array]:
+    """The first pixel of every window, the second of every window, ..."""
+    for place in itertools.product(range(factor), repeat=images.ndim - 2):
+        yield images[:, *(slice(i, None, factor) for i in place)]
 
 
 @_max_pool.defjvp
@@ -58,4 +63,6 @@ def _max_pool_jvp(
     # not "equal": NaN is neither
     is_largest = ~(images.reshape(windows) < jnp.expand_dims(out, within))
     own = jnp.where(is_largest, images_dot.reshape(windows), 0)
-    return out, own.sum(within) / is_largest.sum(within)
+    # a sum over the axes of the windows would not become vectors
+    count = sum(jnp.where(x < out, 0, 1) for x in _members(images, factor))
+    return out, own.sum(within) / count

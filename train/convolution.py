@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+NARROW = 32  # features; with more the patches of one channel are pixel by pixel too
 
 
 def convolve(
@@ -49,6 +50,9 @@ def by_patches(
 ) -> jax.Array:
     """``(B, H, W, C)`` with ``(kh, kw, C, F)`` to ``(B, h, w, F)``, as one product; of
     volumes alike.
+
+    The patches lie pixel by pixel, ``(B h w, kh kw C)``, but those of one channel entry
+    by entry, ``(kh kw, B h w)``, where whole rows are copied instead of single numbers.
     """
     *extent, channels, features = kernel.shape
     if isinstance(padding, str):
@@ -58,15 +62,23 @@ def by_patches(
         (n - k) // stride + 1
         for n, k, stride in zip(images.shape[1:-1], extent, strides, strict=True)
     ]
-    shifted = []  # the pixels that each entry of the kernel meets
-    for starts in itertools.product(*map(range, extent)):
-        steps = zip(starts, size, strides, strict=True)
-        where = [slice(i, i + stride * (n - 1) + 1, stride) for i, n, stride in steps]
-        shifted.append(images[:, *where])
-    patches = jnp.concatenate(shifted, axis=-1)
-    products = jnp.matmul(
-        patches.reshape(len(images) * math.prod(size), -1),
-        kernel.reshape(math.prod(extent) * channels, features),
+    # one axis after the other: the pixels that each entry of the kernel meets
+    one_channel = channels == 1 and features <= NARROW
+    patches = images[None, ..., 0] if one_channel else images
+    for axis in reversed(range(len(extent))):
+        spatial = axis + 1 + one_channel
+        reach = strides[axis] * (size[axis] - 1) + 1
+        shifted = [
+            lax.slice_in_dim(patches, i, i + reach, strides[axis], spatial)
+            for i in range(extent[axis])
+        ]
+        patches = jnp.concatenate(shifted, axis=0 if one_channel else -1)
+    entries, pixels = kernel.size // features, len(images) * math.prod(size)
+    contracted = 0 if one_channel else 1
+    products = lax.dot_general(
+        patches.reshape((entries, pixels) if one_channel else (pixels, entries)),
+        kernel.reshape(entries, features),
+        (((contracted,), (0,)), ((), ())),
         precision=precision,
     )
     return products.reshape(len(images), *size, features)
