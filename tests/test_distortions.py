@@ -96,15 +96,42 @@ def test_rts_magnifies_by_07_to_12_and_goes_everywhere(glyph):
     assert (np.asarray(images)[:, [0, -1]] < 0.01).mean() > 0.98  # hardly cut
 
 
-def test_st_is_a_third_to_all_of_the_size_and_whole(glyph):
-    images = distort("st", jax.random.key(0), jnp.tile(glyph, (300, 1, 1, 1)))
+def test_a_patch_holds_the_digit_and_pieces(glyph, monkeypatch):
+    """E from 0.65 times the size on, in focus here, with room for three pieces."""
+    monkeypatch.setattr(jax.random, "choice", lambda *_: 0.0)
+    images = jnp.tile(glyph, (300, 1, 1, 1))
+    make = jax.vmap(distortions.in_a_patch, (0, 0, None))
+    keys = jax.random.split(jax.random.key(0), 300)
     ink, _ = statistics(glyph)
-    inks, centers = zip(*map(statistics, images), strict=True)
-    scales = np.sqrt(np.array(inks) / ink)
-    assert 0.3 < scales.min() < 0.36
-    assert 0.97 < scales.max() < 1.03
-    small = np.array(centers)[scales < 0.45]
-    assert (np.abs(small).max(axis=0) > 6).all()
+    alone = np.asarray(make(keys, images, jnp.zeros((1, 28, 28, 1))))
+    scales = np.sqrt([statistics(image)[0] / ink for image in alone])
+    small, middle, large = np.quantile(scales, [0.05, 0.5, 0.95])
+    assert 0.6 < small < 0.7
+    assert 0.78 < middle < 0.87
+    assert 0.92 < large < 1.1
+    among = np.asarray(make(keys, images, jnp.full((1, 28, 28, 1), 2.0)))
+    bright = np.isclose(among, 2)
+    np.testing.assert_allclose(among[~bright], alone[~bright], atol=1e-6)
+    counts = bright.sum(axis=(1, 2, 3))
+    assert counts.min() >= 36
+    assert counts.max() == 3 * 36
+
+
+@pytest.mark.parametrize("width", [1.0, 2.5, 6.0])
+def test_blurred_is_scipys_gaussian_filter(width):
+    image = np.random.default_rng(0).uniform(size=(28, 20, 2)).astype(np.float32)
+    expected = ndimage.gaussian_filter(
+        image.astype(np.float64), (width, width, 0), mode="constant", truncate=10
+    )
+    expected *= image.max() / expected.max()
+    ours = distortions.blurred(jnp.asarray(image), width)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_blurred_by_nothing():
+    image = np.random.default_rng(0).uniform(size=(9, 7, 1)).astype(np.float32)
+    np.testing.assert_allclose(distortions.blurred(jnp.asarray(image), 0.0), image)
+    assert (distortions.blurred(jnp.zeros((9, 7, 1)), 3.0) == 0).all()
 
 
 def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch):

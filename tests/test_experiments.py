@@ -11,7 +11,15 @@ import pytest
 from flax import nnx
 
 from stn_jax.transforms import Attention
-from train import colocalization, objective, plots, report, results, table
+from train import (
+    colocalization,
+    objective,
+    plots,
+    report,
+    results,
+    table,
+    triplets,
+)
 from train.__main__ import main
 from train.checkpoints import Checkpoint
 from train.configs import CONFIGS, Colocalization, Config, ConfigError, scheduled
@@ -432,16 +440,14 @@ def test_intersection_over_union():
         ]
     )
     corners = np.array([[0, 0], [14, 0], [0, 0], [10, 20]])
-    overlap = colocalization.intersection_over_union(params, corners)
+    overlap = triplets.intersection_over_union(params, corners)
     np.testing.assert_allclose(overlap, [1, third, 1, 28**2 / 84**2], atol=1e-6)
 
 
 def test_a_scene_has_the_digit_at_its_corner():
     digit = jnp.ones((28, 28, 1))
     for pieces in (0, 16):
-        scene = colocalization.scene(
-            jax.random.key(1), digit, 0.5 * digit[None], pieces
-        )
+        scene = triplets.scene(jax.random.key(1), digit, 0.5 * digit[None], pieces)
         image, (x, y) = np.asarray(scene.images), np.asarray(scene.corners)
         assert (image[y : y + 28, x : x + 28] == 1).all()
         assert image.sum() >= 28**2
@@ -475,10 +481,10 @@ def test_a_colocalization_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys
         located.append(digit)
         if len(located) == 2:
             raise KeyboardInterrupt
-        scenes = colocalization.Scenes(jnp.ones((3, 84, 84, 1)), jnp.ones((3, 2)))
+        scenes = triplets.Scenes(jnp.ones((3, 84, 84, 1)), jnp.ones((3, 2)))
         params = np.full((3, 3), 0.5, np.float32)
         overlap = np.array([0.4, 0.6, 0.7])
-        return colocalization.Located(digit, pieces, scenes, params, overlap, 0.25)
+        return triplets.Located(digit, pieces, scenes, params, overlap, 0.25)
 
     monkeypatch.setattr(colocalization, "_encoder", lambda *_: digits)
     monkeypatch.setattr(colocalization, "locate", locate)
@@ -504,17 +510,21 @@ def test_a_colocalization_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys
 def test_colocalization_learns():
     """The loss falls, on a few images of one digit."""
     data = load("digits")
-    setup = Config(("cnn",), "st", parameters=100_000, steps=300, eval_every=300)
+    setup = Config(("cnn",), "patch", parameters=100_000, steps=300, eval_every=300)
     (trained,) = fit(setup, "cnn", data)
     digits = jnp.asarray(data.train_images) / 255
-    encoder = colocalization.Encoder(trained.model, digits)
+    encoder = triplets.Encoder(trained.model, digits)
     # the unit: a digit lies about 1 from an empty patch
     apart = encoder(digits) - encoder(jnp.zeros_like(digits))
     assert jnp.square(apart).sum(axis=-1).mean() == pytest.approx(1, rel=1e-3)
     before, after = (
-        colocalization.locate(
+        triplets.locate(
             Colocalization(
-                images=40, steps=steps, batch_size=16, learning_rate=learning_rate
+                images=40,
+                steps=steps,
+                batch_size=16,
+                learning_rate=learning_rate,
+                starts=1,
             ),
             data,
             encoder,
@@ -526,20 +536,41 @@ def test_colocalization_learns():
     assert after < before - 0.1
 
 
+def test_the_start_with_the_least_loss_is_kept(monkeypatch):
+    losses = iter([0.5, 0.2, 0.4])
+    begun = []
+
+    def learn(*arguments):
+        *_, params = arguments
+        begun.append(params)
+        marked = jax.tree.map(lambda x: jnp.full_like(x, len(begun)), params)
+        return marked, jnp.asarray(next(losses))
+
+    monkeypatch.setattr(triplets, "_learn", learn)
+    config = Colocalization(images=4, starts=3)
+    encoder = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    located = triplets.locate(config, load("digits"), encoder, digit=0, pieces=0)
+    assert located.loss == pytest.approx(0.2)
+    # all weights 2: the units are far above 0, the patch is as large as it may be
+    np.testing.assert_allclose(located.params, [[0.6, 0.4, 0.4]] * 4, rtol=1e-5)
+    first, second, _ = (jax.tree.leaves(params) for params in begun)
+    assert any((a != b).any() for a, b in zip(first, second, strict=True))
+
+
 def test_a_patch_lies_within_the_image():
     rng = np.random.default_rng(0)
     params = jnp.asarray(5 * rng.normal(size=(500, 3)), jnp.float32)
-    s, tx, ty = np.asarray(colocalization.Patch().attention(params)).T
+    s, tx, ty = np.asarray(triplets.Patch().attention(params)).T
     assert (s >= 0.3).all()
-    assert (s <= 1).all()
+    assert (s <= 0.6).all()
     assert (np.abs(tx) <= 1 - s + 1e-6).all()
     assert (np.abs(ty) <= 1 - s + 1e-6).all()
-    grid = colocalization.Patch().grid(params, (5, 7), align_corners=True)
+    grid = triplets.Patch().grid(params, (5, 7), align_corners=True)
     assert grid.shape == (500, 5, 7, 2)
     assert np.abs(grid).max() <= 1 + 1e-6
-    expected = Attention().grid(jnp.array([0.65, 0, 0]), (5, 7), align_corners=True)
-    start = colocalization.Patch().identity
-    ours = colocalization.Patch().grid(start, (5, 7), align_corners=True)
+    expected = Attention().grid(jnp.array([0.45, 0, 0]), (5, 7), align_corners=True)
+    start = triplets.Patch().identity
+    ours = triplets.Patch().grid(start, (5, 7), align_corners=True)
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 

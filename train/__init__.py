@@ -20,6 +20,7 @@ The files in reading order, which is the way of a batch and the order of imports
     paper           the paper's numbers
     table, report   many cells under several seeds; what they hold
     compare         a table over runs
-    colocalization  the experiment without labels
+    triplets        the objective of co-localization, without labels
+    colocalization  the experiment with it
     __main__        the command line
 """

@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 
 
 Task = Literal[
-    "plain", "tutorial", "st", "r", "rts", "p", "e", "tc", "addition", "3d30", "3d60"
+    "plain", "tutorial", "patch", "r", "rts", "p", "e", "tc", "addition", "3d30", "3d60"
 ]
 Model = Literal[
     "fcn",
@@ -70,11 +70,11 @@ class Config:
     """What to train."""
     task: Task
     """What is made of the digits, of every training image anew in every step, of the
-    test images once. r: rotated; rts: rotated, scaled, translated; st:
-    scaled and translated, for the encoder of the co-localization; p: seen in
+    test images once. r: rotated; rts: rotated, scaled, translated; p: seen in
     perspective; e: warped elastically; tc: translated, in clutter; addition: two, to be
-    added; 3d30, 3d60: in a volume of so many voxels each way; plain: images as they
-    are; tutorial: these, normalized as in PyTorch's."""
+    added; 3d30, 3d60: in a volume of so many voxels each way; patch: as in a patch of a
+    cluttered image, for the encoder of the co-localization; plain: images as they are;
+    tutorial: these, normalized as in PyTorch's."""
     dataset: Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz")] = "mnist"
     """digits needs no download; FILE.npz holds x_train, y_train, x_test and y_test."""
     data_dir: Path | None = None
@@ -153,13 +153,15 @@ class Colocalization:
     steps: int = 1_500
     """Training steps for each class."""
     batch_size: int = 32
-    """Pairs of images in a step."""
+    """Images in a step, and as many others that each is paired with."""
     learning_rate: float = 1e-3
     """Of Adam, a cosine to zero."""
+    starts: int = 2
+    """With other weights; the one with the least loss at the end is kept."""
     margin: float = 1.0
     """By which two patches should be more alike than a patch and a random one."""
-    encoder_steps: int = 1_000
-    """Training steps of the encoder, a CNN on digits at all scales and places."""
+    encoder_steps: int = 2_000
+    """Training steps of the encoder, a CNN on digits as in patches."""
     encoder_parameters: int = 400_000
     """Its size."""
     seed: int = 0
@@ -172,7 +174,8 @@ class Colocalization:
     """Go on with a run that was stopped in the same folder."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "encoder_steps", "encoder_parameters"):
+        whole = ("steps", "batch_size", "starts", "encoder_steps", "encoder_parameters")
+        for name in whole:
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
         if self.images < 2:

@@ -49,15 +49,6 @@ def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
     return _place(image, canvas, angle, scale, center)
 
 
-def scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
-    """1/3 to 1 times the size, anywhere on a canvas of its own size."""
-    scale_key, place_key = jax.random.split(key)
-    scale = jax.random.uniform(scale_key, minval=1 / 3, maxval=1.0)
-    room = (1 - scale) * np.array(image.shape[1::-1]) / 2
-    center = room * jax.random.uniform(place_key, (2,), minval=-1, maxval=1)
-    return _place(image, image.shape[:2], jnp.zeros(()), scale, center)
-
-
 def in_perspective(key: jax.Array, image: jax.Array) -> jax.Array:
     """P: 0.75 to 1.0 times the size, each corner moved by a normal of 5 pixels.
 
@@ -83,12 +74,12 @@ def is_convex(corners: jax.Array) -> jax.Array:
     return (edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all()
 
 
-def elastic(key: jax.Array, image: jax.Array) -> jax.Array:
+def elastic(key: jax.Array, image: jax.Array, smallest: float = 0.75) -> jax.Array:
     """E: 0.75 to 1.0 times the size, and a thin plate spline of 4 x 4 points that reads
     each a normal of 1.5 pixels beside its place.
     """
     scale_key, noise_key = jax.random.split(key)
-    scale = jax.random.uniform(scale_key, minval=0.75, maxval=1.0)
+    scale = jax.random.uniform(scale_key, minval=smallest, maxval=1.0)
     noise = 1.5 * 2 / 28 * jax.random.normal(noise_key, (16, 2))
     theta = control_lattice((4, 4)) / scale + noise
     return bilinear_sample(image, tps_grid(theta, image.shape[:2]))
@@ -122,6 +113,31 @@ def clutter(
         return _anywhere(to_key, canvas, piece), None
 
     return jax.lax.scan(put, canvas, jax.random.split(key, count))[0]
+
+
+def in_a_patch(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array:
+    """What a patch of a cluttered image may hold, for the encoder of co-localization: E
+    from 0.65 times the size on, with three pieces, out of focus more often than not.
+    """
+    elastic_key, clutter_key, blur_key = jax.random.split(key, 3)
+    image = elastic(elastic_key, image, smallest=0.65)
+    image = clutter(clutter_key, image, others, 3)
+    width = jax.random.choice(blur_key, jnp.array([4.0, 2.0, 1.0, 0.0, 0.0]))
+    return blurred(image, width)
+
+
+def blurred(image: jax.Array, width: jax.Array | float) -> jax.Array:
+    """By a Gaussian with a deviation of so many pixels; as bright as before at its
+    brightest.
+    """
+
+    def weights(n: int) -> jax.Array:
+        apart = np.subtract.outer(np.arange(n), np.arange(n))
+        return jnp.exp(-jnp.square(apart / jnp.maximum(width, 0.1)) / 2)
+
+    rows, columns = (weights(n) for n in image.shape[:2])
+    out = jnp.einsum("yi,xj,ijc->yxc", rows, columns, image)
+    return out * (image.max() / jnp.maximum(out.max(), 1e-6))
 
 
 def _anywhere(key: jax.Array, canvas: jax.Array, piece: jax.Array) -> jax.Array:

@@ -56,10 +56,14 @@ def tutorial(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
     return (images - 0.1307) / 0.3081, labels
 
 
-def cluttered(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
-    """Every image among pieces of others of the batch."""
-    keys = jax.random.split(key, len(images))
-    return jax.vmap(distortions.cluttered, (0, 0, None))(keys, images, images), labels
+def among_others(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:
+    """Every image distorted among pieces of others of the batch."""
+
+    def task(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
+        keys = jax.random.split(key, len(images))
+        return jax.vmap(distortion, (0, 0, None))(keys, images, images), labels
+
+    return task
 
 
 def addition(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
@@ -77,12 +81,12 @@ def addition(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
 TASKS: dict[Task, Callable[..., Examples]] = {
     "plain": plain,
     "tutorial": tutorial,
-    "st": each(distortions.scaled_translated),
+    "patch": among_others(distortions.in_a_patch),
     "r": each(distortions.rotated),
     "rts": each(distortions.rotated_scaled_translated),
     "p": each(distortions.in_perspective),
     "e": each(distortions.elastic),
-    "tc": cluttered,
+    "tc": among_others(distortions.cluttered),
     "addition": addition,
     "3d30": each(partial(distortions.extruded, edge=30)),
     "3d60": each(partial(distortions.extruded, edge=60)),
