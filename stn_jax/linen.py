@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from .checks import check_features
 from .kernels import Kernel
-from .pooling import max_pool
+from .pooling import average_pool, max_pool
 from .transforms import Affine, Transform
 from .warping import warp
 
@@ -113,7 +113,7 @@ class ConvLocalization(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images ``(B, *size, C)`` to features ``(B, hidden)``."""
-        x = _averaged(self.downsample, images)
+        x = average_pool(images, self.downsample)
         for index, outputs in enumerate(self.channels):
             if index > 0:
                 x = max_pool(x, 2)
@@ -153,8 +153,3 @@ class DenseLocalization(nn.Module):
         for outputs in self.hidden:
             x = nn.relu(nn.Dense(outputs)(x))
         return x
-
-
-def _averaged(factor: int, x: jax.Array) -> jax.Array:
-    window = (factor,) * (x.ndim - 2)
-    return nn.avg_pool(x, window, window)

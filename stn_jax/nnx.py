@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from .checks import as_size, check_features
 from .kernels import Kernel
-from .pooling import max_pool
+from .pooling import average_pool, max_pool
 from .transforms import Affine, Transform
 from .warping import warp
 
@@ -152,7 +152,7 @@ class ConvLocalization(nnx.Module):
     ) -> None:
         *size, inputs = image_shape
         size = [n // downsample for n in size]
-        layers: list[Callable] = [partial(_averaged, downsample)]
+        layers: list[Callable] = [partial(average_pool, factor=downsample)]
         for index, outputs in enumerate(channels):
             if index > 0:
                 layers.append(partial(max_pool, factor=2))
@@ -216,8 +216,3 @@ class DenseLocalization(nnx.Module):
 
 def _flatten(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
-
-
-def _averaged(factor: int, x: jax.Array) -> jax.Array:
-    window = (factor,) * (x.ndim - 2)
-    return nnx.avg_pool(x, window, window)

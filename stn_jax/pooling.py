@@ -1,13 +1,34 @@
-"""Pooling whose gradient is fast on a CPU too."""
+"""Pooling of windows side by side; the maximum's gradient is fast on a CPU too."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+
+def average_pool(images: jax.Array, factor: int) -> jax.Array:
+    """The mean of each window of ``factor`` pixels each way, side by side.
+
+    Args:
+      images: ``(B, *size, C)``.
+      factor: the side of a window, and the distance of two; windows that do not lie
+        within the image as a whole are left out.
+
+    Returns:
+      ``(B, *size / factor, C)``.
+
+    >>> average_pool(jnp.array([[1.0, 5.0], [7.0, 3.0]])[None, ..., None], 2).item()
+    4.0
+    """
+    window = (1, *(factor,) * (images.ndim - 2), 1)
+    sums = lax.reduce_window(images, 0.0, lax.add, window, window, "VALID")
+    return sums / math.prod(window)
 
 
 def max_pool(images: jax.Array, factor: int, *, ceil_mode: bool = False) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The largest of each window, and where its gradient goes."""
+"""The largest and the mean of each window, and where the gradient goes."""
 
 import chex
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stn_jax.pooling import max_pool
+from stn_jax.pooling import average_pool, max_pool
 
 
 def loops(images, factor, ceil_mode):
@@ -57,3 +57,17 @@ def test_what_is_not_finite_and_dtypes(dtype):
     assert out[0, 0, 0, 0] == -jnp.inf
     assert jnp.isnan(out[0, 0, 1, 0])
     assert jnp.isfinite(pull(jnp.ones_like(out))[0]).all()
+
+
+@pytest.mark.parametrize(("size", "factor"), [((4, 6), 2), ((7, 8), 3), ((4, 5, 3), 2)])
+def test_the_mean_of_each_window(rng, size, factor):
+    images = rng.normal(size=(2, *size, 3)).astype(np.float32)
+    expected = np.zeros((2, *(n // factor for n in size), 3))
+    for b, *window, c in np.ndindex(expected.shape):
+        inside = (b, *(slice(i * factor, (i + 1) * factor) for i in window), c)
+        expected[b, *window, c] = images[inside].astype(np.float64).mean()
+    np.testing.assert_allclose(average_pool(images, factor), expected, atol=1e-6)
+    grads = jax.grad(lambda x: average_pool(x, factor).sum())(images)
+    reached = np.zeros_like(images)
+    reached[:, *(slice(n // factor * factor) for n in size)] = factor ** -len(size)
+    np.testing.assert_allclose(grads, reached, rtol=1e-6)

@@ -101,7 +101,7 @@ TRAIN = [
     ["distortions", "convolution"],
     ["tasks", "classifiers"],
     ["models"],
-    ["torch_weights", "objective"],
+    ["torch_weights", "objective", "triplets"],
     ["evaluate", "checkpoints"],
     ["loop"],
     ["plots", "results"],

@@ -11,6 +11,7 @@ The files in reading order, which is the way of a batch and the order of imports
     models          these behind spatial transformers
     torch_weights   the tutorial's network with weights from PyTorch
     objective       the loss, its guards, the optimizer
+    triplets        the objective of co-localization, and how it is learnt
     evaluate        the whole test set, exactly
     checkpoints     a training's state on disk
     loop            the training loop
@@ -20,7 +21,6 @@ The files in reading order, which is the way of a batch and the order of imports
     paper           the paper's numbers
     table, report   many cells under several seeds; what they hold
     compare         a table over runs
-    triplets        the objective of co-localization, without labels
     colocalization  the experiment with it
     __main__        the command line
 """

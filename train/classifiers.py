@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from stn_jax.pooling import max_pool
+from stn_jax.pooling import average_pool, max_pool
 
 from .configs import ConfigError
 from .convolution import convolve
@@ -46,7 +46,7 @@ class FCN(nnx.Module):
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        x = averaged(images, self.pool).reshape(len(images), -1)
+        x = average_pool(images, self.pool).reshape(len(images), -1)
         x = nnx.relu(self.hidden1(x))
         return self.logits(nnx.relu(self.hidden2(x)))
 
@@ -106,7 +106,7 @@ class PaperCNN(nnx.Module):
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        x = averaged(images, self.pool)
+        x = average_pool(images, self.pool)
         for conv in (self.conv1, self.conv2):
             x = max_pool(nnx.relu(conv(x)), 2, ceil_mode=True)
         return self.logits(x.reshape(len(x), -1))
@@ -169,9 +169,3 @@ def dropout(
         return x
     drop = nnx.Dropout(0.5, broadcast_dims=shared)
     return drop(x, deterministic=False, rngs=nnx.Rngs(key))
-
-
-def averaged(images: jax.Array, factor: int) -> jax.Array:
-    """Averaged down by a factor."""
-    window = (factor,) * (images.ndim - 2)
-    return nnx.avg_pool(images, window, window)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stn_jax.nnx import ConvLocalization, DenseLocalization, SpatialTransformer
-from stn_jax.pooling import max_pool
+from stn_jax.pooling import average_pool, max_pool
 from stn_jax.transforms import Affine, Projective, ThinPlateSpline, Transform
 
 from .classifiers import (
@@ -21,7 +21,6 @@ from .classifiers import (
     PaperCNN,
     Projection,
     TutorialCNN,
-    averaged,
     uniform,
 )
 from .configs import ConfigError, Model, Network
@@ -282,7 +281,7 @@ class _LeanDense(nnx.Module):
         self.features = self.dense.features
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        return self.dense(averaged(images, self.downsample))
+        return self.dense(average_pool(images, self.downsample))
 
 
 def _on_features(
