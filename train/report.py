@@ -147,19 +147,22 @@ def figure(documents: Sequence[dict[str, Any]]) -> Figure:
     """The errors as points, task by task, with the paper's as circles."""
     cells = _cells(documents)
     tasks = [task for task in get_args(Task) if any(t == task for t, _ in cells)]
-    models = [model for model in get_args(Model) if any(m == model for _, m in cells)]
+    models = {
+        task: [model for model in get_args(Model) if (task, model) in cells]
+        for task in tasks
+    }
     out = Figure((2.2 * len(tasks) + 2.6, 4), layout="constrained")
     columns = out.subplots(1, len(tasks), squeeze=False)[0]
     for axes, task in zip(columns, tasks, strict=True):
-        for index, model in enumerate(models):
-            runs = cells.get((task, model), [])
-            errors = [run["test_error"] for run in runs]
+        for index, model in enumerate(models[task]):
+            errors = [run["test_error"] for run in cells[task, model]]
             axes.plot([index] * len(errors), errors, "o", color="C0", alpha=0.7)
             if (paper := ERRORS.get((task, model))) is not None:
                 axes.plot(index, paper, "o", mfc="none", mec="C3", ms=10)
         axes.set_title(task.upper())
-        axes.set_xlim(-0.6, len(models) - 0.4)
-        axes.set_xticks(range(len(models)), map(plots.label, models), rotation=90)
+        axes.set_xlim(-0.6, len(models[task]) - 0.4)
+        labels = [plots.label(model) for model in models[task]]
+        axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
