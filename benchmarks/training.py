@@ -14,8 +14,8 @@ from flax import nnx
 
 from stn_jax.nnx import ConvLocalization, SpatialTransformer
 from train.convolution import convolve
-from train.loop import train_steps
 from train.models import build
+from train.steps import train_steps
 
 from .timing import Thunk, in_turn
 

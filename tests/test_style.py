@@ -102,7 +102,7 @@ TRAIN = [
     ["tasks", "classifiers"],
     ["models"],
     ["torch_weights", "objective", "triplets"],
-    ["evaluate", "checkpoints"],
+    ["evaluate", "checkpoints", "steps"],
     ["loop"],
     ["plots", "results"],
     ["experiment"],

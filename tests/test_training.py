@@ -17,8 +17,9 @@ from train.configs import CONFIGS, Config
 from train.data import Dataset, load
 from train.evaluate import predict
 from train.evaluate import test_examples as examples_of
-from train.loop import batch, fit, initial_model, train_step
+from train.loop import fit, initial_model
 from train.models import build, count_parameters
+from train.steps import batch, train_step
 
 MODELS = ("cnn", "st_cnn-affine", "st_cnn-tps")
 

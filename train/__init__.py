@@ -12,6 +12,7 @@ The files in reading order, which is the way of a batch and the order of imports
     torch_weights   the tutorial's network with weights from PyTorch
     objective       the loss, its guards, the optimizer
     triplets        the objective of co-localization, and how it is learnt
+    steps           one step; many in one program
     evaluate        the whole test set, exactly
     checkpoints     a training's state on disk
     loop            the training loop
@@ -21,6 +22,6 @@ The files in reading order, which is the way of a batch and the order of imports
     paper           the paper's numbers
     table, report   many cells under several seeds; what they hold
     compare         a table over runs
-    colocalization  the experiment with it
+    colocalization  the experiment without labels
     __main__        the command line
 """

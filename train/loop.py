@@ -6,25 +6,24 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from .checkpoints import Checkpoint
-from .configs import WITHOUT_MEANING, Config, ConfigError, Model, Task
+from .configs import WITHOUT_MEANING, Config, ConfigError, Model
 from .data import Dataset
 from .evaluate import predict, test_examples
-from .models import build, count_parameters, look, size_seen, transformers_on_input
-from .objective import blank, cross_entropy, error, excess, make_optimizer, outside
+from .models import build, count_parameters, size_seen, transformers_on_input
+from .objective import make_optimizer
+from .steps import batch, train_steps
 from .tasks import count_classes, examples
 
 Row = dict[str, Any]
-Metrics = dict[str, jax.Array]
 SHOWN = 10  # test images, of which it is kept where the transformers looked
 
 
@@ -316,89 +315,8 @@ def initial_model(config: Config, name: Model, data: Dataset) -> nnx.Module:
     )
 
 
-def train_steps(
-    graphdef: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    task: Task,
-    outside_penalty: float,
-    params: nnx.State,
-    opt_state: optax.OptState,
-    key: jax.Array,
-    first: int,
-    last: int,
-    chosen: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-) -> tuple[Any, optax.OptState, Metrics]:
-    """The steps from ``first`` to before ``last``; returns the sums of their metrics.
-
-    Row i of ``chosen``, ``(rows, batch_size)``, holds the indices of the batch of step
-    ``first + i``.
-    """
-    step = partial(train_step, graphdef, optimizer, task, outside_penalty)
-
-    def arguments(at: jax.Array | int) -> tuple[jax.Array, ...]:
-        batch = chosen[at - first]
-        return jax.random.fold_in(key, at + 1), images[batch], labels[batch]
-
-    def body(at: jax.Array, carry: tuple) -> tuple:
-        params, opt_state, sums = carry
-        params, opt_state, metrics = step(params, opt_state, *arguments(at))
-        return params, opt_state, jax.tree.map(jnp.add, sums, metrics)
-
-    metrics = jax.eval_shape(step, params, opt_state, *arguments(first))[2]
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-    return jax.lax.fori_loop(first, last, body, (params, opt_state, zeros))
-
-
-def train_step(
-    graphdef: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    task: Task,
-    outside_penalty: float,
-    params: nnx.State,
-    opt_state: optax.OptState,
-    key: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-) -> tuple[Any, optax.OptState, Metrics]:
-    """One step: make the task's examples of the batch, predict, improve."""
-    images, labels = examples(task, key, images, labels)
-
-    def loss_fn(params: nnx.State) -> tuple[jax.Array, Metrics]:
-        model = nnx.merge(graphdef, params)
-        logits, looks = look(model, images, jax.random.fold_in(key, 1))
-        loss = cross_entropy(logits, labels)
-        metrics = {
-            "loss": loss,
-            "error": error(logits, labels),
-            "outside": outside(looks),
-            "blank": blank(looks),
-        }
-        if outside_penalty:
-            loss += outside_penalty * excess(looks)
-        return loss, metrics
-
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(params)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, metrics
-
-
 def _percent(wrong: np.ndarray) -> float:
     return round(100 * int(wrong.sum()) / len(wrong), 4)
-
-
-def batch(n: int, size: int, seed: int, step: int) -> np.ndarray:
-    """Indices ``(size,)`` for a step: one shuffled epoch after the other."""
-    at = np.arange(step * size, (step + 1) * size)
-    epochs, within = np.divmod(at, n)
-    parts = [_epoch(n, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)]
-    return np.concatenate(parts)
-
-
-@lru_cache(maxsize=16)
-def _epoch(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(n).astype(np.int32)
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
