@@ -96,19 +96,6 @@ def test_rts_magnifies_by_07_to_12_and_goes_everywhere(glyph):
     assert (np.asarray(images)[:, [0, -1]] < 0.01).mean() > 0.98  # hardly cut
 
 
-def test_elastic_off_center(glyph, monkeypatch):
-    """The picture is moved by as many whole pixels, where nothing else is drawn."""
-    drawn = {(16, 2): np.zeros((16, 2)), (2,): np.array([1.0, -2.0])}
-    monkeypatch.setattr(
-        jax.random, "normal", lambda _, shape: jnp.asarray(drawn[shape])
-    )
-    monkeypatch.setattr(jax.random, "uniform", lambda *_, **__: 1.0)
-    image = np.zeros((28, 28, 1), np.float32)
-    image[9:20, 10:17] = glyph[9:20, 10:17]
-    moved = distortions.elastic(jax.random.key(0), jnp.asarray(image), off_center=2.0)
-    np.testing.assert_allclose(moved, np.roll(image, (-4, 2), (0, 1)), atol=1e-4)
-
-
 def test_a_patch_holds_the_digit_and_pieces(glyph, monkeypatch):
     """E from 0.65 times the size on, in focus here, with room for three pieces."""
     monkeypatch.setattr(jax.random, "choice", lambda *_: 0.0)

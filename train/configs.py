@@ -150,7 +150,7 @@ class Colocalization:
     """Folder with MNIST's four files; without it they are downloaded."""
     images: int = 100
     """Of each class."""
-    steps: int = 2_000
+    steps: int = 1_500
     """Training steps for each class."""
     batch_size: int = 32
     """Images in a step, and as many others that each is paired with."""

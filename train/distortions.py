@@ -74,22 +74,14 @@ def is_convex(corners: jax.Array) -> jax.Array:
     return (edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all()
 
 
-def elastic(
-    key: jax.Array, image: jax.Array, smallest: float = 0.75, off_center: float = 0.0
-) -> jax.Array:
+def elastic(key: jax.Array, image: jax.Array, smallest: float = 0.75) -> jax.Array:
     """E: 0.75 to 1.0 times the size, and a thin plate spline of 4 x 4 points that reads
     each a normal of 1.5 pixels beside its place.
-
-    ``smallest`` is another least size; ``off_center`` moves the whole by a normal of so
-    many pixels.
     """
     scale_key, noise_key = jax.random.split(key)
     scale = jax.random.uniform(scale_key, minval=smallest, maxval=1.0)
     noise = 1.5 * 2 / 28 * jax.random.normal(noise_key, (16, 2))
     theta = control_lattice((4, 4)) / scale + noise
-    if off_center:
-        moved = jax.random.normal(jax.random.fold_in(key, 2), (2,))
-        theta -= off_center * 2 / 28 * moved / scale
     return bilinear_sample(image, tps_grid(theta, image.shape[:2]))
 
 
@@ -125,11 +117,10 @@ def clutter(
 
 def in_a_patch(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array:
     """What a patch of a cluttered image may hold, for the encoder of co-localization: E
-    from 0.65 times the size on and hardly off the center, with three pieces, out of
-    focus more often than not.
+    from 0.65 times the size on, with three pieces, out of focus more often than not.
     """
     elastic_key, clutter_key, blur_key = jax.random.split(key, 3)
-    image = elastic(elastic_key, image, smallest=0.65, off_center=0.7)
+    image = elastic(elastic_key, image, smallest=0.65)
     image = clutter(clutter_key, image, others, 3)
     width = jax.random.choice(blur_key, jnp.array([4.0, 2.0, 1.0, 0.0, 0.0]))
     return blurred(image, width)
