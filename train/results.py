@@ -83,7 +83,9 @@ def provenance(
 def device() -> str:
     """What computes."""
     first = jax.devices()[0]
-    cores = f"{os.cpu_count()} CPU cores"
+    usable = getattr(os, "sched_getaffinity", None)  # fewer, where a run is pinned
+    count = len(usable(0)) if usable else os.cpu_count()
+    cores = f"{count} CPU core{'s' if count != 1 else ''}"
     return cores if first.platform == "cpu" else f"{first.device_kind}, {cores}"
 
 
