@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from stn_jax.nnx import ConvLocalization, SpatialTransformer
+from train.configs import Config
 from train.convolution import convolve
 from train.models import build
 from train.steps import train_steps
@@ -76,7 +77,8 @@ class Step:
         images = rng.integers(0, 256, (count, original, original, 1), np.uint8)
         labels = rng.integers(0, 10, count)
         chosen = np.arange(count).reshape(STEPS, self.batch)
-        step = partial(train_steps, graphdef, optimizer, self.task, 0.0)
+        config = Config(("st_cnn-affine",), self.task)
+        step = partial(train_steps, graphdef, optimizer, config)
 
         def run(params: Any, *arrays: jax.Array) -> Any:
             return step(params, optimizer.init(params), jax.random.key(0), *arrays)

@@ -7,7 +7,7 @@ import pytest
 from scipy import interpolate, ndimage, spatial
 
 from train import distortions
-from train.tasks import count_classes, examples
+from train.tasks import count_classes, examples, training_examples
 
 
 def distort(task, key, images):
@@ -216,6 +216,31 @@ def test_e_is_scipys_thin_plate_spline(glyph, monkeypatch):
         glyph[..., 0].astype(float), at, order=1, mode="grid-constant"
     )
     np.testing.assert_allclose(ours[..., 0].ravel(), theirs, atol=2e-4)
+
+
+def test_training_digits_are_warped_by_so_many_pixels():
+    """A ramp tells where it was read: beside each control point by a normal."""
+    ramp = jnp.broadcast_to(jnp.arange(28.0)[:, None], (28, 28, 1))
+    ramps = jnp.broadcast_to(ramp, (1000, 28, 28, 1))
+    labels = jnp.arange(1000)
+    seen, same = training_examples("plain", 0.7, jax.random.key(0), ramps, labels)
+    off = np.asarray(seen - ramps)[..., 0]
+    at = (1 / 3 + 1) * 14 - 0.5  # of an inner control point, in pixels
+    low, share = int(at), at % 1
+    corner = off[:, low : low + 2, low : low + 2]
+    weights = np.array([1 - share, share])
+    off = np.einsum("nyx,y,x->n", corner, weights, weights)
+    assert abs(off.mean()) < 0.07
+    assert 0.65 < off.std() < 0.75
+    np.testing.assert_array_equal(same, labels)
+
+
+def test_without_it_they_are_those_of_the_task(glyph):
+    batch = jax.random.key(0), glyph[None], jnp.zeros(1)
+    trained, _ = training_examples("rts", 0.0, *batch)
+    np.testing.assert_array_equal(trained, examples("rts", *batch)[0])
+    warped, _ = training_examples("rts", 1.0, *batch)
+    assert np.abs(warped - trained).max() > 0.1
 
 
 def test_tc_has_the_digit_whole_and_six_pieces_of_others():

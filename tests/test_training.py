@@ -46,10 +46,10 @@ def without_timings(rows):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("network", ["lean", "paper"])
+@pytest.mark.parametrize("network", ["lean", "deep", "paper"])
 @pytest.mark.parametrize("canvas", [28, 42])
 def test_models_use_their_budget(name, network, canvas):
-    budget = 200_000 if network == "lean" else 400_000
+    budget = 400_000 if network == "paper" else 200_000
     model = nnx.eval_shape(
         lambda: build(
             name,
@@ -105,7 +105,7 @@ def test_one_step_improves_every_parameter(digits, name):
     images, labels = jnp.asarray(digits.train_images[:64]), digits.train_labels[:64]
     key = jax.random.key(0)
     arguments = (key, images, labels)
-    step = jax.jit(partial(train_step, graphdef, optimizer, "r", 0.0))
+    step = jax.jit(partial(train_step, graphdef, optimizer, config()))
     new, state, metrics = step(params, optimizer.init(params), *arguments)
     _, _, later = step(new, state, *arguments)
     assert 2.2 < metrics["loss"] < 2.5  # log 10: it knows nothing yet

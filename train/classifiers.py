@@ -75,6 +75,31 @@ class LeanCNN(nnx.Module):
         return self.logits(x)
 
 
+class DeepCNN(nnx.Module):
+    """Three convolutions, the first strided, the second pooled, and two fully connected
+    layers.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], num_classes: int, width: int, rngs: nnx.Rngs
+    ) -> None:
+        *size, channels = image_shape
+        self.conv1 = Conv(channels, 32, (5, 5), strides=(2, 2), rngs=rngs)
+        self.conv2 = Conv(32, 32, (3, 3), rngs=rngs)
+        self.conv3 = Conv(32, 64, (3, 3), rngs=rngs)
+        cells = math.prod(math.ceil(n / 2) // 2 for n in size)
+        self.dense = nnx.Linear(64 * cells, width, rngs=rngs)
+        self.logits = nnx.Linear(width, num_classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        x = nnx.relu(self.conv1(images))
+        x = max_pool(nnx.relu(self.conv2(x)), 2)
+        x = nnx.relu(self.conv3(x))
+        x = nnx.relu(self.dense(x.reshape(len(x), -1)))
+        return self.logits(x)
+
+
 class PaperCNN(nnx.Module):
     """The paper's: two wide convolutions, each with a pooling, and one layer on top.
 

@@ -74,13 +74,18 @@ def is_convex(corners: jax.Array) -> jax.Array:
     return (edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all()
 
 
-def elastic(key: jax.Array, image: jax.Array, smallest: float = 0.75) -> jax.Array:
+def elastic(
+    key: jax.Array,
+    image: jax.Array,
+    scales: tuple[float, float] = (0.75, 1.0),
+    pixels: float = 1.5,
+) -> jax.Array:
     """E: 0.75 to 1.0 times the size, and a thin plate spline of 4 x 4 points that reads
     each a normal of 1.5 pixels beside its place.
     """
     scale_key, noise_key = jax.random.split(key)
-    scale = jax.random.uniform(scale_key, minval=smallest, maxval=1.0)
-    noise = 1.5 * 2 / 28 * jax.random.normal(noise_key, (16, 2))
+    scale = jax.random.uniform(scale_key, minval=scales[0], maxval=scales[1])
+    noise = pixels * 2 / 28 * jax.random.normal(noise_key, (16, 2))
     theta = control_lattice((4, 4)) / scale + noise
     return bilinear_sample(image, tps_grid(theta, image.shape[:2]))
 
@@ -120,7 +125,7 @@ def in_a_patch(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array
     from 0.65 times the size on, with three pieces, out of focus more often than not.
     """
     elastic_key, clutter_key, blur_key = jax.random.split(key, 3)
-    image = elastic(elastic_key, image, smallest=0.65)
+    image = elastic(elastic_key, image, scales=(0.65, 1.0))
     image = clutter(clutter_key, image, others, 3)
     width = jax.random.choice(blur_key, jnp.array([4.0, 2.0, 1.0, 0.0, 0.0]))
     return blurred(image, width)

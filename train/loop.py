@@ -142,9 +142,7 @@ class _Training:
         optimizer = make_optimizer(config)
         self.opt_state = jax.vmap(optimizer.init)(self.params)
         self.keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        steps = partial(
-            train_steps, self.graphdef, optimizer, config.task, config.outside_penalty
-        )
+        steps = partial(train_steps, self.graphdef, optimizer, config)
         self.take = jax.jit(
             jax.vmap(steps, in_axes=(0, 0, 0, None, None, 0, None, None)),
             donate_argnums=(0, 1),

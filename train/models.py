@@ -17,6 +17,7 @@ from stn_jax.transforms import Affine, Projective, ThinPlateSpline, Transform
 
 from .classifiers import (
     FCN,
+    DeepCNN,
     LeanCNN,
     PaperCNN,
     Projection,
@@ -232,7 +233,8 @@ def _classifier(
         return FCN(shape, num_classes, width, rngs, pool)
     if network == "paper":
         return PaperCNN(shape, num_classes, width, rngs, pool)
-    return LeanCNN(shape, num_classes, width, rngs)
+    cnn = DeepCNN if network == "deep" else LeanCNN
+    return cnn(shape, num_classes, width, rngs)
 
 
 def _transformer(

@@ -134,12 +134,12 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
 
 def _otherwise(config: dict[str, Any]) -> str:
     """The settings of a training that its schedule does not tell."""
-    usual = {"clip": None, "outside_penalty": 0.0, "bound": None}
+    usual = {"clip": None, "outside_penalty": 0.0, "bound": None, "elastic": 0.0}
     usual |= SCHEDULES[config["schedule"]]
     return "".join(
         f", {name.replace('_', ' ')} {config[name]:g}"
         for name, value in usual.items()
-        if name not in ("steps", "batch_size") and config[name] != value
+        if name not in ("steps", "batch_size") and config.get(name, value) != value
     )
 
 

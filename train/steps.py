@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from .configs import Task
+from .configs import Config
 from .models import look
 from .objective import blank, cross_entropy, error, excess, outside
-from .tasks import examples
+from .tasks import training_examples
 
 Metrics = dict[str, jax.Array]
 
@@ -22,8 +22,7 @@ Metrics = dict[str, jax.Array]
 def train_steps(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
-    task: Task,
-    outside_penalty: float,
+    config: Config,
     params: nnx.State,
     opt_state: optax.OptState,
     key: jax.Array,
@@ -38,7 +37,7 @@ def train_steps(
     Row i of ``chosen``, ``(rows, batch_size)``, holds the indices of the batch of step
     ``first + i``.
     """
-    step = partial(train_step, graphdef, optimizer, task, outside_penalty)
+    step = partial(train_step, graphdef, optimizer, config)
 
     def arguments(at: jax.Array | int) -> tuple[jax.Array, ...]:
         batch = chosen[at - first]
@@ -57,8 +56,7 @@ def train_steps(
 def train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
-    task: Task,
-    outside_penalty: float,
+    config: Config,
     params: nnx.State,
     opt_state: optax.OptState,
     key: jax.Array,
@@ -66,7 +64,7 @@ def train_step(
     labels: jax.Array,
 ) -> tuple[Any, optax.OptState, Metrics]:
     """One step: make the task's examples of the batch, predict, improve."""
-    images, labels = examples(task, key, images, labels)
+    images, labels = training_examples(config.task, config.elastic, key, images, labels)
 
     def loss_fn(params: nnx.State) -> tuple[jax.Array, Metrics]:
         model = nnx.merge(graphdef, params)
@@ -78,8 +76,8 @@ def train_step(
             "outside": outside(looks),
             "blank": blank(looks),
         }
-        if outside_penalty:
-            loss += outside_penalty * excess(looks)
+        if config.outside_penalty:
+            loss += config.outside_penalty * excess(looks)
         return loss, metrics
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(params)

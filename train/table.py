@@ -69,6 +69,7 @@ class Table:
     clip: float | None = None
     outside_penalty: float | None = None
     bound: float | None = None
+    elastic: float | None = None
     eval_every: int = 500
     """Steps between evaluations on the whole test set."""
     together: int | None = None
@@ -90,7 +91,8 @@ class Table:
     def config(self, model: Model, task: Task) -> Config:
         """Of a cell."""
         settings = SCHEDULES[self.schedule] | GUARDS.get(task, {})
-        for name in (*SCHEDULES[self.schedule], "clip", "outside_penalty", "bound"):
+        more = ("clip", "outside_penalty", "bound", "elastic")
+        for name in (*SCHEDULES[self.schedule], *more):
             if (value := getattr(self, name)) is not None:
                 settings[name] = value
         return Config(
@@ -139,11 +141,13 @@ def _left(table: Table, task: Task, model: Model) -> list[int]:
             left.append(seed)
             continue
         found = results.read(path)["config"]
-        differ = [n for n, value in asked.items() if str(found.get(n)) != str(value)]
+        # a setting that there was not yet is at its default
+        found = {n: found.get(n, getattr(Config, n, None)) for n in asked}
+        differ = [n for n, value in asked.items() if str(found[n]) != str(value)]
         if differ:
             raise results.OutputError(
                 f"{path} was trained otherwise: "
-                + ", ".join(f"{n} {found.get(n)}, not {asked[n]}" for n in differ)
+                + ", ".join(f"{n} {found[n]}, not {asked[n]}" for n in differ)
                 + ". Name another folder with --out"
             )
     return left

@@ -26,6 +26,17 @@ def examples(
     return TASKS[task](key, as_floats(images), labels)
 
 
+def training_examples(
+    task: Task, elastic: float, key: jax.Array, images: jax.Array, labels: jax.Array
+) -> Examples:
+    """The same of digits that are first warped by a spline of so many pixels."""
+    if elastic:
+        warped = partial(distortions.elastic, scales=(1.0, 1.0), pixels=elastic)
+        own = jax.random.fold_in(key, 0)
+        images, labels = each(warped)(own, as_floats(images), labels)
+    return examples(task, key, images, labels)
+
+
 def as_floats(images: ArrayLike) -> jax.Array:
     """Bytes as floats in [0, 1]; floats as they are."""
     images = jnp.asarray(images)
