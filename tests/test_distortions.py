@@ -218,6 +218,18 @@ def test_e_is_scipys_thin_plate_spline(glyph, monkeypatch):
     np.testing.assert_allclose(ours[..., 0].ravel(), theirs, atol=2e-4)
 
 
+def test_a_shift_is_of_all_points_together():
+    """A ramp that is moved as a whole is the same number of rows further everywhere."""
+    ramp = jnp.broadcast_to(jnp.arange(28.0)[:, None, None], (28, 28, 1))
+    moved = jax.vmap(
+        lambda key: distortions.elastic(key, ramp, (1.0, 1.0), pixels=0, shift=0.4)
+    )(jax.random.split(jax.random.key(0), 1000))
+    off = np.asarray(moved - ramp)[:, 4:-4, 4:-4, 0]  # beyond the edge are zeros
+    assert np.ptp(off, axis=(1, 2)).max() < 1e-3
+    assert abs(off.mean()) < 0.04
+    assert 0.37 < off[:, 0, 0].std() < 0.43
+
+
 def test_training_digits_are_warped_by_so_many_pixels():
     """A ramp tells where it was read: beside each control point by a normal."""
     ramp = jnp.broadcast_to(jnp.arange(28.0)[:, None], (28, 28, 1))

@@ -22,7 +22,14 @@ from train import (
 )
 from train.__main__ import main
 from train.checkpoints import Checkpoint
-from train.configs import CONFIGS, Colocalization, Config, ConfigError, scheduled
+from train.configs import (
+    CONFIGS,
+    Colocalization,
+    Config,
+    ConfigError,
+    complete,
+    scheduled,
+)
 from train.data import Dataset, load
 from train.loop import fit, initial_model
 from train.models import Look, look
@@ -329,8 +336,27 @@ def test_a_table_is_trained_cell_by_cell_and_told(tmp_path, capsys):
     # other settings have no place in this folder
     assert main([*arguments, "--steps", "4"]) == 1
     assert "steps 3, not 4" in capsys.readouterr().err
+    assert main([*arguments, "--elastic", "0.5"]) == 1
+    assert "elastic 0.0, not 0.5" in capsys.readouterr().err
     assert main([*arguments, "--clip", "1", "--learning-rate", "0.1"]) == 1
     assert "learning_rate 0.002, not 0.1, clip None, not 1.0" in capsys.readouterr().err
+
+
+def test_results_from_before_a_setting_had_it_at_its_default():
+    config = dataclasses.asdict(Config(("fcn",), "r"))
+    without = {name: x for name, x in config.items() if name != "elastic"}
+    assert complete(without) == config
+    model = {"model": "fcn", "parameters": 7, "seconds": 60.0}
+    model |= {"test_error": 1.0, "blank": 0.0, "outside": 0.0}
+    told = {"data": {"name": "mnist", "test_images": 10}, "date": "2026-01-01"}
+    told |= {"device": "an abacus", "versions": {}, "models": [model]}
+    text = report.markdown([{**told, "config": c} for c in (config, without)])
+    assert text.count("| model |") == 1
+    assert "| FCN | 1.00 ± 0.00 / 2.1 |" in text
+    warped = {**told, "config": {**config, "elastic": 0.5}}
+    text = report.markdown([{**told, "config": without}, warped])
+    assert text.count("| model |") == 2
+    assert "128 images, elastic 0.5. 1 trainings" in text
 
 
 @pytest.mark.slow
@@ -477,14 +503,14 @@ def test_a_colocalization_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys
     digits = jnp.zeros((3, 28, 28, 1))
     located = []
 
-    def locate(config, data, encoder, digit, pieces):
+    def locate(config, data, encoders, digit, pieces):
         located.append(digit)
         if len(located) == 2:
             raise KeyboardInterrupt
         scenes = triplets.Scenes(jnp.ones((3, 84, 84, 1)), jnp.ones((3, 2)))
         params = np.full((3, 3), 0.5, np.float32)
         overlap = np.array([0.4, 0.6, 0.7])
-        return triplets.Located(digit, pieces, scenes, params, overlap, 0.25)
+        return triplets.Located(digit, pieces, scenes, params, overlap, 0.25, 0.5)
 
     monkeypatch.setattr(colocalization, "_encoder", lambda *_: digits)
     monkeypatch.setattr(colocalization, "locate", locate)
@@ -498,7 +524,7 @@ def test_a_colocalization_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys
     rows = results.read(tmp_path / "results.json")["models"]
     assert [row["digit"] for row in rows] == [1, 2]
     assert [row["correct"] for row in rows] == [pytest.approx(200 / 3)] * 2
-    assert rows[0]["loss"] == 0.25
+    assert (rows[0]["loss"], rows[0]["doubt"]) == (0.25, 0.5)
     assert {path.name for path in tmp_path.iterdir()} == {
         "results.json",
         "metrics.jsonl",
@@ -527,7 +553,7 @@ def test_colocalization_learns():
                 starts=1,
             ),
             data,
-            encoder,
+            [encoder],
             digit=0,
             pieces=0,
         ).loss
@@ -536,8 +562,19 @@ def test_colocalization_learns():
     assert after < before - 0.1
 
 
-def test_the_start_with_the_least_loss_is_kept(monkeypatch):
-    losses = iter([0.5, 0.2, 0.4])
+class Sure(nnx.Module):
+    """An encoder that is so sure that every patch is of the first of two classes."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def layers(self, patches):
+        logits = jnp.log(jnp.array([self.share, 1 - self.share]))
+        return (jnp.broadcast_to(logits, (len(patches), 2)),)
+
+
+def test_the_start_whose_encoder_is_surest_is_kept(monkeypatch):
+    losses = iter([0.1, 0.2, 0.4])
     begun = []
 
     def learn(*arguments):
@@ -548,9 +585,10 @@ def test_the_start_with_the_least_loss_is_kept(monkeypatch):
 
     monkeypatch.setattr(triplets, "_learn", learn)
     config = Colocalization(images=4, starts=3)
-    encoder = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
-    located = triplets.locate(config, load("digits"), encoder, digit=0, pieces=0)
+    encoders = [Sure(0.5), Sure(0.9), Sure(0.3)]
+    located = triplets.locate(config, load("digits"), encoders, digit=0, pieces=0)
     assert located.loss == pytest.approx(0.2)
+    assert located.doubt == pytest.approx(-0.9 * np.log(0.9) - 0.1 * np.log(0.1))
     # all weights 2: the units are far above 0, the patch is as large as it may be
     np.testing.assert_allclose(located.params, [[0.6, 0.4, 0.4]] * 4, rtol=1e-5)
     first, second, _ = (jax.tree.leaves(params) for params in begun)

@@ -34,7 +34,7 @@ PAPER = {0: (100,) * 10, 16: (81, 82, 88, 75, 94, 84, 93, 85, 89, 87)}  # table 
 
 
 def run(name: str, config: Colocalization, console: Console) -> Path:
-    """Train the encoder, then a transformer for each class; returns the folder.
+    """Train the encoders, then transformers for each class; returns the folder.
 
     It then holds ``results.json``, ``metrics.jsonl`` and ``figure.png``.
 
@@ -46,14 +46,14 @@ def run(name: str, config: Colocalization, console: Console) -> Path:
     check_free(out, config)
     data = load(config.dataset, config.data_dir)
     with claim(out, config) as metrics:
-        encoder = _encoder(config, data, console)
+        encoders = [_encoder(config, data, console, n) for n in range(config.starts)]
         located = []
         for pieces in config.clutter:
             for digit in config.digits:
                 path = out / CHECKPOINTS / f"{pieces}-{digit}.npz"
                 found = _read(path, config)
                 if found is None:
-                    found = locate(config, data, encoder, digit, pieces)
+                    found = locate(config, data, encoders, digit, pieces)
                     _write(path, config, found)
                 located.append(found)
                 metrics.write(json.dumps(_row(found)) + "\n")
@@ -99,7 +99,9 @@ def _read(path: Path, config: Colocalization) -> Located | None:
             f"{path} is of another run, with {theirs}, not {_identity(config)}"
         )
     scenes = Scenes(arrays.pop("scenes"), arrays.pop("corners"))
-    numbers = {name: arrays.pop(name).item() for name in ("digit", "pieces", "loss")}
+    numbers = {
+        name: arrays.pop(name).item() for name in ("digit", "pieces", "loss", "doubt")
+    }
     return Located(scenes=scenes, **numbers, **arrays)
 
 
@@ -110,7 +112,9 @@ def _identity(config: Colocalization) -> str:
     return ", ".join(f"{k}={v}" for k, v in settings.items() if k not in apart)
 
 
-def _encoder(config: Colocalization, data: Dataset, console: Console) -> Encoder:
+def _encoder(
+    config: Colocalization, data: Dataset, console: Console, start: int
+) -> Encoder:
     """A classifier of digits as in patches; its layers are the encoding."""
     setup = Config(
         ("cnn",),
@@ -118,10 +122,10 @@ def _encoder(config: Colocalization, data: Dataset, console: Console) -> Encoder
         parameters=config.encoder_parameters,
         steps=config.encoder_steps,
         eval_every=config.encoder_steps,
-        seed=config.seed,
+        seed=config.seed + start,
     )
     with progress(console) as bar:
-        show = shown(bar, "encoder", setup.steps)
+        show = shown(bar, f"encoder {start}", setup.steps)
         (trained,) = fit(setup, "cnn", data, show)
     assert isinstance(trained.model, LeanCNN)
     return Encoder(trained.model, as_floats(data.train_images[:1000]))
@@ -135,6 +139,7 @@ def _row(found: Located) -> dict[str, Any]:
         "overlap": round(float(found.overlap.mean()), 4),
         "paper": PAPER.get(found.pieces, (None,) * 10)[found.digit],
         "loss": round(found.loss, 4),
+        "doubt": round(found.doubt, 4),
     }
 
 

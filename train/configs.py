@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -159,12 +159,13 @@ class Colocalization:
     """Images in a step, and as many others that each is paired with."""
     learning_rate: float = 1e-3
     """Of Adam, a cosine to zero."""
-    starts: int = 2
-    """With other weights; the one with the least loss at the end is kept."""
+    starts: int = 3
+    """With other weights and an encoder of its own each; the one of whose patches the
+    encoder is surest is kept."""
     margin: float = 1.0
     """By which two patches should be more alike than a patch and a random one."""
     encoder_steps: int = 2_000
-    """Training steps of the encoder, a CNN on digits as in patches."""
+    """Training steps of an encoder, a CNN on digits as in patches."""
     encoder_parameters: int = 400_000
     """Its size."""
     seed: int = 0
@@ -187,6 +188,15 @@ class Colocalization:
             raise ConfigError("digits and clutter must not be empty")
         if min(self.digits) < 0 or min(self.clutter) < 0:
             raise ConfigError("digits and clutter must not be negative")
+
+
+def complete(stored: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a result; those that there were not yet, at their defaults."""
+    return {
+        field.name: field.default
+        for field in fields(Config)
+        if field.default is not MISSING
+    } | stored
 
 
 def scheduled(config: Config, schedule: Schedule) -> Config:

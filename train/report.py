@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from . import plots, results
-from .configs import SCHEDULES, Model, Task
+from .configs import SCHEDULES, Model, Task, complete
 from .paper import ERRORS
 from .results import ResultsError
 
@@ -65,7 +65,7 @@ def markdown(documents: Sequence[dict[str, Any]]) -> str:
 
 
 def _budget(document: dict[str, Any]) -> tuple:
-    config = document["config"]
+    config = complete(document["config"])
     apart = ("task", "models", "seed")
     settings = tuple(f"{k}={v}" for k, v in sorted(config.items()) if k not in apart)
     return document["data"]["name"], settings
@@ -136,10 +136,11 @@ def _otherwise(config: dict[str, Any]) -> str:
     """The settings of a training that its schedule does not tell."""
     usual = {"clip": None, "outside_penalty": 0.0, "bound": None, "elastic": 0.0}
     usual |= SCHEDULES[config["schedule"]]
+    config = complete(config)
     return "".join(
         f", {name.replace('_', ' ')} {config[name]:g}"
         for name, value in usual.items()
-        if name not in ("steps", "batch_size") and config.get(name, value) != value
+        if name not in ("steps", "batch_size") and config[name] != value
     )
 
 

@@ -31,6 +31,7 @@ from .configs import (
     Network,
     Schedule,
     Task,
+    complete,
 )
 from .data import Dataset, load
 from .experiment import collapsed, progress, shown
@@ -140,14 +141,12 @@ def _left(table: Table, task: Task, model: Model) -> list[int]:
         if not path.exists():
             left.append(seed)
             continue
-        found = results.read(path)["config"]
-        # a setting that there was not yet is at its default
-        found = {n: found.get(n, getattr(Config, n, None)) for n in asked}
-        differ = [n for n, value in asked.items() if str(found[n]) != str(value)]
+        found = complete(results.read(path)["config"])
+        differ = [n for n, value in asked.items() if str(found.get(n)) != str(value)]
         if differ:
             raise results.OutputError(
                 f"{path} was trained otherwise: "
-                + ", ".join(f"{n} {found[n]}, not {asked[n]}" for n in differ)
+                + ", ".join(f"{n} {found.get(n)}, not {asked[n]}" for n in differ)
                 + ". Name another folder with --out"
             )
     return left

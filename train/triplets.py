@@ -58,6 +58,8 @@ class Located(NamedTuple):
     """Intersection over union with the digit's own square: ``(N,)``."""
     loss: float
     """The last."""
+    doubt: float
+    """The entropy of the encoder's classes of the patches, in the mean."""
 
     @property
     def correct(self) -> float:
@@ -171,10 +173,17 @@ def scene(key: jax.Array, digit: jax.Array, others: jax.Array, pieces: int) -> S
 
 
 def locate(
-    config: Colocalization, data: Dataset, encoder: Encoder, digit: int, pieces: int
+    config: Colocalization,
+    data: Dataset,
+    encoders: Sequence[Encoder],
+    digit: int,
+    pieces: int,
 ) -> Located:
-    """Learn where the images of one digit are alike, from several starts; the one whose
-    patches end up most alike, by the loss, is kept.
+    """Learn where the images of one digit are alike, from several starts, each with an
+    encoder of its own; the one of whose patches its encoder is surest is kept.
+
+    What an encoder finds alike, and from where there is a slope, differs from one to
+    the next; a patch beside the digit looks like none, or like several.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), 100 * pieces + digit)
     scene_key, key = jax.random.split(key)
@@ -186,19 +195,26 @@ def locate(
     focused = jnp.stack(
         [jax.vmap(partial(blurred, width=w))(scenes.images) for w in FOCUS]
     )
-    graphdef, _ = nnx.split(_transformer(config, start=0))
-    learn = partial(_learn, config, graphdef, *nnx.split(encoder), focused)
-    ends = [
-        learn(
-            jax.random.fold_in(key, start), nnx.state(_transformer(config, start=start))
+    ends = []
+    for start, encoder in enumerate(encoders):
+        graphdef, params = nnx.split(_transformer(config, start))
+        own = jax.random.fold_in(key, start)
+        params, loss = _learn(
+            config, graphdef, *nnx.split(encoder), focused, own, params
         )
-        for start in range(config.starts)
-    ]
-    params, loss = min(ends, key=lambda end: float(end[1]))
-    transformer = nnx.merge(graphdef, params)
-    where = np.asarray(Patch().attention(transformer.localize(scenes.images)))
-    overlap = intersection_over_union(where, np.asarray(scenes.corners))
-    return Located(digit, pieces, scenes, where, overlap, float(loss))
+        transformer = nnx.merge(graphdef, params)
+        where = np.asarray(Patch().attention(transformer.localize(scenes.images)))
+        overlap = intersection_over_union(where, np.asarray(scenes.corners))
+        doubt = entropy(encoder.layers(transformer(scenes.images))[-1])
+        numbers = float(loss), float(doubt)
+        ends.append(Located(digit, pieces, scenes, where, overlap, *numbers))
+    return min(ends, key=lambda end: end.doubt)
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+    """Of the classes that logits ``(B, F)`` tell, in nats, in the mean."""
+    logs = jax.nn.log_softmax(logits)
+    return -(jnp.exp(logs) * logs).sum(axis=-1).mean()
 
 
 def _transformer(config: Colocalization, start: int) -> SpatialTransformer:
