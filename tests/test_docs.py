@@ -58,6 +58,12 @@ def test_the_results_are_the_committed_ones():
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 
 
+def test_those_of_longer_runs_are():
+    path = ROOT / "docs" / "results" / "longer-cpu.json"
+    text = report.markdown(results.read(path))
+    assert text in (ROOT / "docs" / "experiments.md").read_text()
+
+
 def test_links_and_pictures_exist():
     for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README):
         path = "".join(target)

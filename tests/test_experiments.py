@@ -356,7 +356,7 @@ def test_results_from_before_a_setting_had_it_at_its_default():
     warped = {**told, "config": {**config, "elastic": 0.5}}
     text = report.markdown([{**told, "config": without}, warped])
     assert text.count("| model |") == 2
-    assert "128 images, elastic 0.5. 1 trainings" in text
+    assert "128 images, elastic 0.5. 1 training of" in text
 
 
 @pytest.mark.slow

@@ -46,13 +46,17 @@ def run(name: str, config: Colocalization, console: Console) -> Path:
     check_free(out, config)
     data = load(config.dataset, config.data_dir)
     with claim(out, config) as metrics:
-        encoders = [_encoder(config, data, console, n) for n in range(config.starts)]
+        encoders: list[Encoder] = []
         located = []
         for pieces in config.clutter:
             for digit in config.digits:
                 path = out / CHECKPOINTS / f"{pieces}-{digit}.npz"
                 found = _read(path, config)
                 if found is None:
+                    encoders = encoders or [
+                        _encoder(config, data, console, start)
+                        for start in range(config.starts)
+                    ]
                     found = locate(config, data, encoders, digit, pieces)
                     _write(path, config, found)
                 located.append(found)

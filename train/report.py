@@ -112,6 +112,7 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
     """Where these numbers come from."""
     first, config = documents[0], documents[0]["config"]
     runs = [model for document in documents for model in document["models"]]
+    trainings = "1 training" if len(runs) == 1 else f"{len(runs)} trainings"
     seeds = sorted({document["config"]["seed"] for document in documents})
     sizes = [run["parameters"] for run in runs]
     dates = sorted({document["date"] for document in documents})
@@ -127,7 +128,7 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
         f"{config['network']} networks of "
         f"{min(sizes):,} to {max(sizes):,} parameters, schedule {config['schedule']}: "
         f"{config['steps']:,} steps of {config['batch_size']} images"
-        f"{_otherwise(config)}. {len(runs)} trainings of {took} together, "
+        f"{_otherwise(config)}. {trainings} of {took} together, "
         f"on {', '.join(devices)}; {when}; {versions}."
     )
 
