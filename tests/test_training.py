@@ -99,13 +99,15 @@ def test_a_budget_too_small_is_an_error():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_one_step_improves_every_parameter(digits, name):
-    graphdef, params = nnx.split(initial_model(config(), name, digits))
+@pytest.mark.parametrize("network", ["lean", "deep"])
+def test_one_step_improves_every_parameter(digits, name, network):
+    of_network = config(network=network)
+    graphdef, params = nnx.split(initial_model(of_network, name, digits))
     optimizer = optax.sgd(0.05)
     images, labels = jnp.asarray(digits.train_images[:64]), digits.train_labels[:64]
     key = jax.random.key(0)
     arguments = (key, images, labels)
-    step = jax.jit(partial(train_step, graphdef, optimizer, config()))
+    step = jax.jit(partial(train_step, graphdef, optimizer, of_network))
     new, state, metrics = step(params, optimizer.init(params), *arguments)
     _, _, later = step(new, state, *arguments)
     assert 2.2 < metrics["loss"] < 2.5  # log 10: it knows nothing yet

@@ -33,6 +33,8 @@ Model = Literal[
 ]
 # settings that do not change what is computed
 WITHOUT_MEANING = ("out", "overwrite", "resume", "animate", "data_dir")
+# settings that no schedule tells
+BESIDE_SCHEDULE = ("clip", "outside_penalty", "bound", "elastic")
 Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 
@@ -80,8 +82,8 @@ class Config:
     data_dir: Path | None = None
     """Folder with MNIST's four files; without it they are downloaded."""
     network: Network = "lean"
-    """lean: strided convolutions, fast on a CPU; deep: one more, at twice the time;
-    paper: as in appendix A.4; tutorial: PyTorch's."""
+    """lean: strided convolutions, fast on a CPU; deep: one more, at 2.5 times the
+    time; paper: as in appendix A.4; tutorial: PyTorch's."""
     parameters: int = 400_000
     """Each model is as wide as fits into so many parameters."""
     schedule: Schedule = "fast"
@@ -124,8 +126,8 @@ class Config:
         for name in ("parameters", "steps", "batch_size", "eval_every"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
-        rates = ("learning_rate", "localization_learning_rate", "outside_penalty")
-        for name in (*rates, "elastic"):
+        rates = ("learning_rate", "localization_learning_rate")
+        for name in (*rates, "outside_penalty", "elastic"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ConfigError(f"{name} must be 0 or more; got {value}")
         for name in ("clip", "bound"):

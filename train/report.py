@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from . import plots, results
-from .configs import SCHEDULES, Model, Task, complete
+from .configs import BESIDE_SCHEDULE, SCHEDULES, Model, Task, complete
 from .paper import ERRORS
 from .results import ResultsError
 
@@ -115,6 +115,7 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
     trainings = "1 training" if len(runs) == 1 else f"{len(runs)} trainings"
     seeds = sorted({document["config"]["seed"] for document in documents})
     sizes = [run["parameters"] for run in runs]
+    between = dict.fromkeys((min(sizes), max(sizes)))
     dates = sorted({document["date"] for document in documents})
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     minutes = sum(run["seconds"] for run in runs) / 60
@@ -126,7 +127,8 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
         f"Test error in %, ours / the paper's: {over} {', '.join(map(str, seeds))}, "
         f"on {first['data']['test_images']:,} test images of {first['data']['name']}; "
         f"{config['network']} networks of "
-        f"{min(sizes):,} to {max(sizes):,} parameters, schedule {config['schedule']}: "
+        f"{' to '.join(f'{n:,}' for n in between)} parameters, "
+        f"schedule {config['schedule']}: "
         f"{config['steps']:,} steps of {config['batch_size']} images"
         f"{_otherwise(config)}. {trainings} of {took} together, "
         f"on {', '.join(devices)}; {when}; {versions}."
@@ -135,9 +137,9 @@ def _told(documents: Sequence[dict[str, Any]]) -> str:
 
 def _otherwise(config: dict[str, Any]) -> str:
     """The settings of a training that its schedule does not tell."""
-    usual = {"clip": None, "outside_penalty": 0.0, "bound": None, "elastic": 0.0}
+    config, defaults = complete(config), complete({})
+    usual = {name: defaults[name] for name in BESIDE_SCHEDULE}
     usual |= SCHEDULES[config["schedule"]]
-    config = complete(config)
     return "".join(
         f", {name.replace('_', ' ')} {config[name]:g}"
         for name, value in usual.items()

@@ -20,6 +20,7 @@ from rich.console import Console
 from . import plots, results
 from .checkpoints import Checkpoint
 from .configs import (
+    BESIDE_SCHEDULE,
     DISTORTED,
     GUARDS,
     SCHEDULES,
@@ -92,8 +93,7 @@ class Table:
     def config(self, model: Model, task: Task) -> Config:
         """Of a cell."""
         settings = SCHEDULES[self.schedule] | GUARDS.get(task, {})
-        more = ("clip", "outside_penalty", "bound", "elastic")
-        for name in (*SCHEDULES[self.schedule], *more):
+        for name in (*SCHEDULES[self.schedule], *BESIDE_SCHEDULE):
             if (value := getattr(self, name)) is not None:
                 settings[name] = value
         return Config(

@@ -59,7 +59,7 @@ class Located(NamedTuple):
     loss: float
     """The last."""
     doubt: float
-    """The entropy of the encoder's classes of the patches, in the mean."""
+    """The entropy of the encoder's classes of the patches, in nats, in the mean."""
 
     @property
     def correct(self) -> float:
@@ -205,16 +205,11 @@ def locate(
         transformer = nnx.merge(graphdef, params)
         where = np.asarray(Patch().attention(transformer.localize(scenes.images)))
         overlap = intersection_over_union(where, np.asarray(scenes.corners))
-        doubt = entropy(encoder.layers(transformer(scenes.images))[-1])
+        classes = jax.nn.softmax(encoder.layers(transformer(scenes.images))[-1])
+        doubt = jax.scipy.special.entr(classes).sum(axis=-1).mean()
         numbers = float(loss), float(doubt)
         ends.append(Located(digit, pieces, scenes, where, overlap, *numbers))
     return min(ends, key=lambda end: end.doubt)
-
-
-def entropy(logits: jax.Array) -> jax.Array:
-    """Of the classes that logits ``(B, F)`` tell, in nats, in the mean."""
-    logs = jax.nn.log_softmax(logits)
-    return -(jnp.exp(logs) * logs).sum(axis=-1).mean()
 
 
 def _transformer(config: Colocalization, start: int) -> SpatialTransformer:
