@@ -128,6 +128,24 @@ def test_blurred_is_scipys_gaussian_filter(width):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+def test_moved_goes_everywhere_within_its_pixels_and_loses_what_leaves():
+    image = jnp.arange(1.0, 31).reshape(5, 6, 1)
+    moved = np.asarray(
+        jax.vmap(lambda key: distortions.moved(key, image, 2))(
+            jax.random.split(jax.random.key(0), 500)
+        )
+    )
+    padded = np.pad(np.asarray(image), ((2, 2), (2, 2), (0, 0)))
+    places = {(y, x): padded[y : y + 5, x : x + 6] for y in range(5) for x in range(5)}
+    seen = dict.fromkeys(places, 0)
+    for one in moved:
+        (place,) = [at for at, there in places.items() if (there == one).all()]
+        seen[place] += 1
+    assert min(seen.values()) > 5  # 20 of each
+    still = distortions.moved(jax.random.key(0), image, 0)
+    np.testing.assert_array_equal(still, image)
+
+
 def test_blurred_by_nothing():
     image = np.random.default_rng(0).uniform(size=(9, 7, 1)).astype(np.float32)
     np.testing.assert_allclose(distortions.blurred(jnp.asarray(image), 0.0), image)

@@ -22,6 +22,7 @@ from train import (
 )
 from train.__main__ import main
 from train.checkpoints import Checkpoint
+from train.classifiers import LeanCNN
 from train.configs import (
     CONFIGS,
     Colocalization,
@@ -595,6 +596,27 @@ def test_the_start_whose_encoder_is_surest_is_kept(monkeypatch):
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
 
 
+def test_what_is_learnt_from_was_moved_before(monkeypatch):
+    """Where moving empties the images all patches are alike: the loss is the margin."""
+    asked = []
+
+    def moved(key, image, pixels):
+        asked.append(pixels)
+        return jnp.zeros_like(image)
+
+    monkeypatch.setattr(triplets, "moved", moved)
+    cnn = LeanCNN((28, 28, 1), 10, 8, nnx.Rngs(0))
+    encoder = triplets.Encoder(cnn, jnp.ones((2, 28, 28, 1)))
+    config = Colocalization(steps=2, jitter=3, margin=0.7)
+    images = jnp.ones((1, 4, 84, 84, 1))
+    graphdef, params = nnx.split(triplets._transformer(config, 0))
+    _, loss = triplets._learn(
+        config, graphdef, *nnx.split(encoder), images, jax.random.key(0), params
+    )
+    assert loss == pytest.approx(0.7)
+    assert set(asked) == {3}
+
+
 def test_a_patch_lies_within_the_image():
     rng = np.random.default_rng(0)
     params = jnp.asarray(5 * rng.normal(size=(500, 3)), jnp.float32)
@@ -614,7 +636,14 @@ def test_a_patch_lies_within_the_image():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 0}, {"images": 1}, {"digits": ()}, {"digits": (-1,)}, {"clutter": ()}],
+    [
+        {"steps": 0},
+        {"images": 1},
+        {"jitter": -1},
+        {"digits": ()},
+        {"digits": (-1,)},
+        {"clutter": ()},
+    ],
 )
 def test_colocalizations_that_cannot_be(changes):
     with pytest.raises(ConfigError, match=next(iter(changes))):

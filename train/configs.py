@@ -164,6 +164,9 @@ class Colocalization:
     starts: int = 3
     """With other weights and an encoder of its own each; the one of whose patches the
     encoder is surest is kept."""
+    jitter: int = 8
+    """Pixels by which each image is moved at most, anew in every step: so the digit has
+    to be followed; a place learnt by heart does not do."""
     margin: float = 1.0
     """By which two patches should be more alike than a patch and a random one."""
     encoder_steps: int = 2_000
@@ -186,6 +189,8 @@ class Colocalization:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
         if self.images < 2:
             raise ConfigError(f"images must be at least 2; got {self.images}")
+        if self.jitter < 0:
+            raise ConfigError(f"jitter must be 0 or more; got {self.jitter}")
         if not self.digits or not self.clutter:
             raise ConfigError("digits and clutter must not be empty")
         if min(self.digits) < 0 or min(self.clutter) < 0:

@@ -162,6 +162,13 @@ def put(canvas: jax.Array, piece: jax.Array, y: jax.Array, x: jax.Array) -> jax.
     return jax.lax.dynamic_update_slice(canvas, jnp.maximum(below, piece), (y, x, 0))
 
 
+def moved(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
+    """The image moved by up to so many whole pixels each way; what leaves is lost."""
+    padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
+    y, x = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
+    return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
+
+
 def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
     """3D: as a solid, turned by up to 45 degrees about any axis, anywhere in a volume.
 

@@ -28,7 +28,7 @@ from .classifiers import LeanCNN
 from .configs import Colocalization
 from .convolution import convolve
 from .data import Dataset
-from .distortions import blurred, clutter, put
+from .distortions import blurred, clutter, moved, put
 from .tasks import as_floats
 
 PATCH, CANVAS = 28, 84
@@ -232,7 +232,8 @@ def _learn(
     """The parameters of a transformer after its training, and the loss at the end.
 
     ``focused`` are the images ``(T, N, 84, 84, 1)`` as they come into focus, each for
-    an equal part of the steps.
+    an equal part of the steps. They are moved in every step: of so few images places
+    would be learnt by heart, wrong ones, too.
     """
     encode = nnx.merge(encoder_def, encoder)
     optimizer = optax.adam(
@@ -241,9 +242,13 @@ def _learn(
 
     def step(carry: tuple, at: jax.Array) -> tuple:
         params, opt_state = carry
+        move_key, loss_key = jax.random.split(jax.random.fold_in(key, at))
         images = focused[at * len(focused) // config.steps]
+        images = jax.vmap(partial(moved, pixels=config.jitter))(
+            jax.random.split(move_key, len(images)), images
+        )
         loss, grads = jax.value_and_grad(_loss)(
-            params, graphdef, encode, jax.random.fold_in(key, at), images, config
+            params, graphdef, encode, loss_key, images, config
         )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
