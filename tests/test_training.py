@@ -11,7 +11,7 @@ import optax
 import pytest
 from flax import nnx
 
-from train import experiment
+from train import evaluate, experiment
 from train.__main__ import main
 from train.configs import CONFIGS, Config
 from train.data import Dataset, load
@@ -214,6 +214,14 @@ def test_the_whole_test_set_is_evaluated(digits):
     predictions = predict(graphdef, stacked, images, batch_size=8)
     expected = [int(model(image[None]).argmax()) for image in images]
     assert predictions.tolist() == [expected]
+
+
+def test_the_test_set_is_whole_and_in_order(digits, monkeypatch):
+    """Made in parts, the last one shorter; "plain" leaves digits as they are."""
+    monkeypatch.setattr(evaluate, "CHUNK", 8)
+    images, labels = examples_of(few(digits, 20), "plain")
+    np.testing.assert_allclose(images, digits.test_images[:20] / 255, atol=1e-6)
+    np.testing.assert_array_equal(labels, digits.test_labels[:20])
 
 
 @pytest.mark.slow

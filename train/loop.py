@@ -147,8 +147,7 @@ class _Training:
             jax.vmap(steps, in_axes=(0, 0, 0, None, None, 0, None, None)),
             donate_argnums=(0, 1),
         )
-        self.tests, labels = test_examples(data, config.task)
-        self.labels = np.asarray(labels)
+        self.tests, self.labels = test_examples(data, config.task)
         self.shown = first_of_each_class(self.labels, SHOWN)
         self.step = 0
         self.rows: list[Row] = []
@@ -269,7 +268,7 @@ class _Training:
             parameters=count_parameters(self.model),
             seconds=rows[-1]["seconds"] / len(self.seeds),
             looks=Looks(
-                images=np.asarray(self.tests[self.shown]),
+                images=self.tests[self.shown],
                 labels=self.labels[self.shown],
                 predictions=self.predictions[index][self.shown],
                 steps=np.array([row["step"] for row in rows]),
