@@ -27,19 +27,17 @@ def test_examples(data: Dataset, task: Task) -> tuple[np.ndarray, np.ndarray]:
     key = jax.random.key(TEST_KEY)
     count = len(data.test_labels)
 
-    def part(start: int) -> Examples:
-        chosen = slice(start, start + CHUNK)
-        images = jnp.asarray(data.test_images[chosen])
-        labels = jnp.asarray(data.test_labels[chosen])
-        return make(task, jax.random.fold_in(key, start), images, labels)
+    def part(own: slice) -> Examples:
+        part_key = jax.random.fold_in(key, own.start)
+        return make(task, part_key, data.test_images[own], data.test_labels[own])
 
     images, labels = (
         np.empty((count, *like.shape[1:]), like.dtype)
-        for like in jax.eval_shape(lambda: part(0))
+        for like in jax.eval_shape(lambda: part(slice(0, CHUNK)))
     )
     for start in range(0, count, CHUNK):
-        chosen = slice(start, start + CHUNK)
-        images[chosen], labels[chosen] = part(start)
+        own = slice(start, start + CHUNK)
+        images[own], labels[own] = part(own)
     return images, labels
 
 
