@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
         match arguments:
             case ["list"]:
                 for name, (description, _) in CONFIGS.items():
-                    print(f"{name:26} {description}")
+                    print(f"{name:26} {description}", flush=True)
             case ["run", name, *options] if not name.startswith("-"):
                 _run(name, options)
             case ["table", *options]:
@@ -52,6 +53,8 @@ def main(arguments: list[str]) -> int:
     except (ConfigError, DataError, OutputError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
