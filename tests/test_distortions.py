@@ -152,18 +152,22 @@ def test_blurred_by_nothing():
     assert (distortions.blurred(jnp.zeros((9, 7, 1)), 3.0) == 0).all()
 
 
-def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch):
+@pytest.mark.parametrize("each_way", [False, True])
+def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch, each_way):
     """SciPy reads the image at the positions that a homography through the corners
     gives, which NumPy solves for here.
     """
-    drawn = np.array([[-20.0, -18], [15, -22], [21, 17], [-16, 19]]) / 28
-    monkeypatch.setattr(jax.random, "normal", lambda *_: np.zeros((16, 4, 2)))
-    monkeypatch.setattr(distortions, "is_convex", lambda quad: True)
     corners = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    noise = np.broadcast_to(drawn - corners, (16, 4, 2)) * 28 / 10
+    if each_way:
+        pixels = np.array([[-6.0, -4], [-3, 1], [4, -5], [2, 5]])
+    else:
+        pixels = np.array([6.0, -3, 4, -5])[:, None]  # outwards, along the diagonals
+    drawn = corners + pixels / 14 * (1 if each_way else corners / np.sqrt(2))
+    noise = np.broadcast_to(pixels / 5, (16, *pixels.shape))
     monkeypatch.setattr(jax.random, "normal", lambda *_: noise)
     monkeypatch.setattr(jax.random, "uniform", lambda *_, **__: 1.0)
-    ours = distortions.in_perspective(jax.random.key(0), jnp.asarray(glyph))
+    key, image = jax.random.key(0), jnp.asarray(glyph)
+    ours = distortions.in_perspective(key, image, each_way)
     rows = []
     for (x, y), (u, v) in zip(drawn, corners, strict=True):
         rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y, u])
@@ -195,7 +199,8 @@ def test_corners_that_fold_are_drawn_again(monkeypatch):
     noise = jnp.stack([bad] * 3 + [0.1 * jnp.ones((4, 2))] + [bad] * 12)
     for drawn in (noise, jnp.stack([bad] * 16)):
         monkeypatch.setattr(jax.random, "normal", lambda *_, drawn=drawn: drawn)
-        distortions.in_perspective(jax.random.key(0), jnp.zeros((28, 28, 1)))
+        key, image = jax.random.key(0), jnp.zeros((28, 28, 1))
+        distortions.in_perspective(key, image, each_way=True)
     moved, stayed = (np.asarray(theta) / theta[2, 2] for theta in seen)
     scale = 1 / stayed[0, 0]
     assert 0.75 <= scale <= 1
@@ -207,7 +212,7 @@ def test_corners_that_fold_are_drawn_again(monkeypatch):
 def test_p_and_e_shrink_and_bend_but_stay_on_the_image(glyph):
     images = jnp.tile(glyph, (300, 1, 1, 1))
     ink, _ = statistics(glyph)
-    for task, spread in (("p", 0.1), ("e", 0.04)):
+    for task, spread in (("p", 0.1), ("pxy", 0.1), ("e", 0.04)):
         out = distort(task, jax.random.key(0), images)
         assert out.shape == images.shape
         inks, centers = zip(*map(statistics, out), strict=True)

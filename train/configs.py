@@ -15,7 +15,18 @@ class ConfigError(ValueError):
 
 
 Task = Literal[
-    "plain", "tutorial", "patch", "r", "rts", "p", "e", "tc", "addition", "3d30", "3d60"
+    "plain",
+    "tutorial",
+    "patch",
+    "r",
+    "rts",
+    "p",
+    "pxy",
+    "e",
+    "tc",
+    "addition",
+    "3d30",
+    "3d60",
 ]
 Model = Literal[
     "fcn",
@@ -73,7 +84,8 @@ class Config:
     task: Task
     """What is made of the digits, of every training image anew in every step, of the
     test images once. r: rotated; rts: rotated, scaled, translated; p: seen in
-    perspective; e: warped elastically; tc: translated, in clutter; addition: two, to be
+    perspective, their corners moved along the diagonals; pxy: these moved along x and
+    y; e: warped elastically; tc: translated, in clutter; addition: two, to be
     added; 3d30, 3d60: in a volume of so many voxels each way; patch: as in a patch of a
     cluttered image, for the encoder of the co-localization; plain: images as they are;
     tutorial: these, normalized as in PyTorch's."""
@@ -222,7 +234,7 @@ IN_VOLUMES: tuple[Model, ...] = ("cnn", "st_cnn-affine")
 TASKS: dict[Task, tuple[str, tuple[Model, ...]]] = {
     "r": ("rotated by up to 90 degrees", DISTORTED),
     "rts": ("rotated, scaled and translated on 42x42", DISTORTED),
-    "p": ("in perspective, their corners moved by 5 pixels", DISTORTED),
+    "p": ("in perspective, their corners stretched by 5 pixels", DISTORTED),
     "e": ("warped by a thin plate spline of 16 points", DISTORTED),
     "tc": ("translated on 60x60, among pieces of others", DISTORTED),
     "addition": ("two of them, rts, to be added", ADDING),

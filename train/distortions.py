@@ -49,8 +49,11 @@ def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
     return _place(image, canvas, angle, scale, center)
 
 
-def in_perspective(key: jax.Array, image: jax.Array) -> jax.Array:
-    """P: 0.75 to 1.0 times the size, each corner moved by a normal of 5 pixels.
+def in_perspective(
+    key: jax.Array, image: jax.Array, each_way: bool = False
+) -> jax.Array:
+    """P: 0.75 to 1.0 times the size, each corner moved along its diagonal by a normal
+    of 5 pixels; ``each_way``, by one along x and another along y.
 
     Corners that fold the image, which no projection does, are drawn again: up to 16
     times, then they stay where they were.
@@ -58,7 +61,9 @@ def in_perspective(key: jax.Array, image: jax.Array) -> jax.Array:
     scale_key, noise_key = jax.random.split(key)
     scale = jax.random.uniform(scale_key, minval=0.75, maxval=1.0)
     corners = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    noise = 5 * 2 / 28 * jax.random.normal(noise_key, (REDRAWS, 4, 2))
+    noise = 5 * 2 / 28 * jax.random.normal(noise_key, (REDRAWS, 4, 1 + each_way))
+    if not each_way:
+        noise = noise * (corners / np.sqrt(2))
     moved = jnp.concatenate([scale * corners + noise, scale * corners[None]])
     first = jnp.argmax(jax.vmap(is_convex)(moved))
     theta = fit_projective(jnp.asarray(corners, moved.dtype), moved[first])

@@ -96,6 +96,7 @@ TASKS: dict[Task, Callable[..., Examples]] = {
     "r": each(distortions.rotated),
     "rts": each(distortions.rotated_scaled_translated),
     "p": each(distortions.in_perspective),
+    "pxy": each(partial(distortions.in_perspective, each_way=True)),
     "e": each(distortions.elastic),
     "tc": among_others(distortions.cluttered),
     "addition": addition,
