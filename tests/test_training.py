@@ -68,6 +68,29 @@ def test_models_use_their_budget(name, network, canvas):
     assert 0.95 * budget < count_parameters(model) <= budget
 
 
+@pytest.mark.parametrize(
+    ("name", "network", "side"),
+    [
+        ("st_fcn-affine", "lean", 28),
+        ("2xst_fcn-affine", "lean", 12),
+        ("2xst_fcn-affine", "paper", 42),
+    ],
+)
+def test_what_a_transformer_sees_is_as_large_as_its_network_says(name, network, side):
+    model = build(
+        name,
+        network,
+        canvas=(42, 42, 2),
+        size=(28, 28),
+        num_classes=19,
+        parameters=1_000_000,
+        seed=0,
+    )
+    _, looks = model.look(jnp.ones((3, 42, 42, 2)))
+    assert {look.seen.shape for look in looks} == {(3, side, side, 2)}
+    assert len(looks) == 1 + name.startswith("2x")
+
+
 def test_the_papers_network_has_its_layers():
     model = build(
         "st_cnn-tps",

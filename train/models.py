@@ -194,13 +194,15 @@ def build(
         rngs = nnx.Rngs(seed)
         if "st_" not in model:
             return _classifier(model, network, canvas, num_classes, width, 1, rngs)
+        count = 2 if model.startswith("2x") else 1
         patch = tuple(size)
         if network == "paper":
             patch = tuple(canvas[:-1])
         elif len(canvas) > 3:  # as large as the solid is there
             patch = (canvas[0] * 7 // 15,) * 3
+        elif count == 2:  # wider layers behind fewer pixels learn faster
+            patch = tuple(min(n, 12) for n in size)
         pool = 2 if network == "paper" and patch != tuple(size) else 1
-        count = 2 if model.startswith("2x") else 1
         seen = (*patch, count * canvas[-1])
         transformers = [
             _transformer(model, network, canvas, patch, bound, rngs)
@@ -246,7 +248,7 @@ def _transformer(
     rngs: nnx.Rngs,
 ) -> BoundedTransformer:
     """Lean: it localizes at about 14x14, fully connected at up to 28x28, and looks at a
-    patch of the original size.
+    patch of the original size, of at most 12x12 where there are two.
     """
     if network == "paper":
         kind = DenseLocalization if "fcn" in model else Localization
