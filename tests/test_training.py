@@ -71,7 +71,8 @@ def test_models_use_their_budget(name, network, canvas):
 @pytest.mark.parametrize(
     ("name", "network", "side"),
     [
-        ("st_fcn-affine", "lean", 28),
+        ("st_cnn-affine", "lean", 28),
+        ("st_fcn-affine", "lean", 20),
         ("2xst_fcn-affine", "lean", 12),
         ("2xst_fcn-affine", "paper", 42),
     ],

@@ -195,13 +195,7 @@ def build(
         if "st_" not in model:
             return _classifier(model, network, canvas, num_classes, width, 1, rngs)
         count = 2 if model.startswith("2x") else 1
-        patch = tuple(size)
-        if network == "paper":
-            patch = tuple(canvas[:-1])
-        elif len(canvas) > 3:  # as large as the solid is there
-            patch = (canvas[0] * 7 // 15,) * 3
-        elif count == 2:  # wider layers behind fewer pixels learn faster
-            patch = tuple(min(n, 12) for n in size)
+        patch = _patch(model, network, canvas, size, count)
         pool = 2 if network == "paper" and patch != tuple(size) else 1
         seen = (*patch, count * canvas[-1])
         transformers = [
@@ -217,6 +211,23 @@ def build(
         return MultiSTCNN(transformers[0], small, classifier, patch)
 
     return make(_widest(make, parameters))
+
+
+def _patch(
+    model: Model,
+    network: Network,
+    canvas: Sequence[int],
+    size: Sequence[int],
+    count: int,
+) -> tuple[int, ...]:
+    """The size of what each of so many transformers sees."""
+    if network == "paper":
+        return tuple(canvas[:-1])
+    if len(canvas) > 3:  # as large as the solid is there
+        return (canvas[0] * 7 // 15,) * 3
+    if "fcn" in model:  # wider layers behind fewer pixels learn more
+        return tuple(min(n, 20 if count == 1 else 12) for n in size)
+    return tuple(size)
 
 
 def _classifier(
@@ -247,9 +258,7 @@ def _transformer(
     bound: float | None,
     rngs: nnx.Rngs,
 ) -> BoundedTransformer:
-    """Lean: it localizes at about 14x14, fully connected at up to 28x28, and looks at a
-    patch of the original size, of at most 12x12 where there are two.
-    """
+    """Lean: it localizes at about 14x14, fully connected at up to 28x28."""
     if network == "paper":
         kind = DenseLocalization if "fcn" in model else Localization
         localization = kind(canvas, rngs=rngs)
