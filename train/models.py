@@ -195,7 +195,7 @@ def build(
         if "st_" not in model:
             return _classifier(model, network, canvas, num_classes, width, 1, rngs)
         count = 2 if model.startswith("2x") else 1
-        patch = _patch(model, network, canvas, size, count)
+        patch = _patch(model, network, canvas, size)
         pool = 2 if network == "paper" and patch != tuple(size) else 1
         seen = (*patch, count * canvas[-1])
         transformers = [
@@ -214,19 +214,16 @@ def build(
 
 
 def _patch(
-    model: Model,
-    network: Network,
-    canvas: Sequence[int],
-    size: Sequence[int],
-    count: int,
+    model: Model, network: Network, canvas: Sequence[int], size: Sequence[int]
 ) -> tuple[int, ...]:
-    """The size of what each of so many transformers sees."""
+    """The size of what each of the model's transformers sees."""
     if network == "paper":
         return tuple(canvas[:-1])
     if len(canvas) > 3:  # as large as the solid is there
         return (canvas[0] * 7 // 15,) * 3
     if "fcn" in model:  # wider layers behind fewer pixels learn more
-        return tuple(min(n, 20 if count == 1 else 12) for n in size)
+        largest = 12 if model.startswith("2x") else 20
+        return tuple(min(n, largest) for n in size)
     return tuple(size)
 
 
