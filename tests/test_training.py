@@ -92,6 +92,28 @@ def test_what_a_transformer_sees_is_as_large_as_its_network_says(name, network, 
     assert len(looks) == 1 + name.startswith("2x")
 
 
+@pytest.mark.parametrize(
+    ("name", "at_28", "at_42"), [("fcn", 784, 441), ("cnn", 3136, 1600)]
+)
+def test_large_canvases_are_pooled_before_layers_that_are_fully_connected(
+    name, at_28, at_42
+):
+    def inputs(canvas):
+        network = build(
+            name,
+            "deep",
+            canvas=(canvas, canvas, 1),
+            size=(28, 28),
+            num_classes=10,
+            parameters=400_000,
+            seed=0,
+        )
+        assert network(jnp.ones((2, canvas, canvas, 1))).shape == (2, 10)
+        return (network.hidden1 if name == "fcn" else network.dense).in_features
+
+    assert (inputs(28), inputs(42)) == (at_28, at_42)
+
+
 def test_the_papers_network_has_its_layers():
     model = build(
         "st_cnn-tps",

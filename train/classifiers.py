@@ -25,8 +25,8 @@ Conv = partial(nnx.Conv, conv_general_dilated=convolve)
 class FCN(nnx.Module):
     """Two fully connected hidden layers of one width (appendix A.4).
 
-    ``pool`` averages the images down first, as the paper does behind the transformer
-    where the canvas is large.
+    ``pool`` averages the images down first: lean where the canvas is large, and as the
+    paper does behind the transformer there.
     """
 
     def __init__(
@@ -78,6 +78,9 @@ class LeanCNN(nnx.Module):
 class DeepCNN(nnx.Module):
     """Three convolutions, the first strided, the second pooled, and two fully connected
     layers.
+
+    Where more than 7x7 is left of a large canvas, the third is pooled as well: behind
+    fewer numbers the fully connected layers can be wider.
     """
 
     def __init__(
@@ -87,7 +90,9 @@ class DeepCNN(nnx.Module):
         self.conv1 = Conv(channels, 32, (5, 5), strides=(2, 2), rngs=rngs)
         self.conv2 = Conv(32, 32, (3, 3), rngs=rngs)
         self.conv3 = Conv(32, 64, (3, 3), rngs=rngs)
-        cells = math.prod(math.ceil(n / 2) // 2 for n in size)
+        size = [math.ceil(n / 2) // 2 for n in size]
+        self.pool = 2 if min(size) > 7 else 1
+        cells = math.prod(n // self.pool for n in size)
         self.dense = nnx.Linear(64 * cells, width, rngs=rngs)
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
@@ -95,7 +100,7 @@ class DeepCNN(nnx.Module):
         """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = nnx.relu(self.conv1(images))
         x = max_pool(nnx.relu(self.conv2(x)), 2)
-        x = nnx.relu(self.conv3(x))
+        x = max_pool(nnx.relu(self.conv3(x)), self.pool)
         x = nnx.relu(self.dense(x.reshape(len(x), -1)))
         return self.logits(x)
 

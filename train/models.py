@@ -193,7 +193,8 @@ def build(
     def make(width: int) -> nnx.Module:
         rngs = nnx.Rngs(seed)
         if "st_" not in model:
-            return _classifier(model, network, canvas, num_classes, width, 1, rngs)
+            pool = _halving(canvas) if "fcn" in model and network != "paper" else 1
+            return _classifier(model, network, canvas, num_classes, width, pool, rngs)
         count = 2 if model.startswith("2x") else 1
         patch = _patch(model, network, canvas, size)
         pool = 2 if network == "paper" and patch != tuple(size) else 1
@@ -225,6 +226,11 @@ def _patch(
         largest = 12 if model.startswith("2x") else 20
         return tuple(min(n, largest) for n in size)
     return tuple(size)
+
+
+def _halving(canvas: Sequence[int]) -> int:
+    """By how much fully connected layers average a large canvas down: 2, or 1."""
+    return 1 if min(canvas[:-1]) <= 28 else 2
 
 
 def _classifier(
@@ -285,7 +291,7 @@ class _LeanDense(nnx.Module):
 
     def __init__(self, canvas: Sequence[int], rngs: nnx.Rngs) -> None:
         *size, channels = canvas
-        self.downsample = 1 if min(size) <= 28 else 2
+        self.downsample = _halving(canvas)
         small = (*(n // self.downsample for n in size), channels)
         self.dense = DenseLocalization(small, hidden=(128, 64, 32), rngs=rngs)
         self.features = self.dense.features
