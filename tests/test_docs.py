@@ -1,9 +1,11 @@
 """What is written for people is executed: README, notebook, commands."""
 
 import re
+import statistics
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 
 import jupytext
 import nbclient
@@ -13,6 +15,7 @@ from conftest import ROOT
 
 from train import report, results
 from train.configs import CONFIGS
+from train.paper import ERRORS
 
 README = (ROOT / "README.md").read_text()
 NOTEBOOK = ROOT / "colab" / "spatial_transformer.ipynb"
@@ -62,6 +65,37 @@ def test_those_of_longer_runs_are():
     path = ROOT / "docs" / "results" / "longer-cpu.json"
     text = report.markdown(results.read(path))
     assert text in (ROOT / "docs" / "experiments.md").read_text()
+
+
+def test_the_least_errors_are_of_the_committed_results():
+    seeds = defaultdict(list)
+    for name in ("experiments", "longer", "addition"):
+        path = ROOT / "docs" / "results" / f"{name}-cpu.json"
+        for document in results.read(path):
+            config, (model,) = document["config"], document["models"]
+            settings = {k: v for k, v in config.items() if k not in ("models", "seed")}
+            key = (config["task"], model["model"], repr(settings))
+            seeds[key].append(model["test_error"])
+
+    def cell(task, kind):
+        ours = [
+            statistics.mean(errors)
+            for (of, model, _), errors in seeds.items()
+            if of == task and model.partition("-")[0] == kind
+        ]
+        papers = [
+            error
+            for (of, model), error in ERRORS.items()
+            if of == task and model.partition("-")[0] == kind
+        ]
+        return f"{min(ours):.2f} / {min(papers)}" if papers else ""
+
+    kinds = ("fcn", "cnn", "st_fcn", "st_cnn", "2xst_fcn")
+    labels = ("FCN", "CNN", "ST-FCN", "ST-CNN", "2xST-FCN")
+    for kind, label in zip(kinds, labels, strict=True):
+        tasks = ("r", "rts", "p", "e", "tc", "addition")
+        row = " | ".join([label, *(cell(task, kind) for task in tasks)])
+        assert f"| {row} |" in README
 
 
 def test_links_and_pictures_exist():
