@@ -94,8 +94,8 @@ class Config:
     data_dir: Path | None = None
     """Folder with MNIST's four files; without it they are downloaded."""
     network: Network = "lean"
-    """lean: strided convolutions, fast on a CPU; deep: one more, at 2.5 times the
-    time; paper: as in appendix A.4; tutorial: PyTorch's."""
+    """lean: strided convolutions, fast on a CPU; deep: one more, and poolings, at 2.5
+    times the time; paper: as in appendix A.4; tutorial: PyTorch's."""
     parameters: int = 400_000
     """Each model is as wide as fits into so many parameters."""
     schedule: Schedule = "fast"
