@@ -1,5 +1,6 @@
 """The compiled reader gives what plain JAX gives, and is called where it can be."""
 
+import ctypes
 import itertools
 import os
 import re
@@ -35,7 +36,9 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        umask = os.umask(0)  # the library is private even so
         cpu.build()
+        os.umask(umask)
     return folder
 
 
@@ -383,4 +386,134 @@ def test_a_compiler_that_fails(tmp_path, environment, message):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert re.search(message, done.stderr), done.stderr
+    assert [*tmp_path.rglob("*.so")] == []
+
+
+# the library in the cache: only the user and root can have written what is loaded
+
+SAMPLE = """
+import jax.numpy as jnp
+from stn_jax import bilinear_sample
+
+out = bilinear_sample(jnp.ones((4, 4, 1)), jnp.zeros((2, 2, 2)))
+assert (out == 1).all()
+"""
+as_root = pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: None)() != 0, reason="only root gives files away"
+)
+
+
+def sample_alone(folder, environment, code=SAMPLE):
+    """Sample in a process of its own, in a folder; its standard error."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "STN_JAX_CPU": "on", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="session")
+def foreign_library(tmp_path_factory):
+    """A library whose constructor makes the file that ``PLANTED`` names."""
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "planted.cpp").write_text(
+        "#include <cstdio>\n#include <cstdlib>\n"
+        "__attribute__((constructor)) static void run() {\n"
+        '  if (auto* to = std::getenv("PLANTED")) std::fclose(std::fopen(to, "w"));\n'
+        "}\n"
+    )
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, cpu.COMPILERS))
+    command = [*compiler.split(), "-shared", "-fPIC", "planted.cpp", "-o", "planted.so"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "planted.so"
+
+
+@pytest.fixture
+def planted(foreign_library, monkeypatch, tmp_path):
+    """The foreign library where the reader is looked for in ``tmp_path``."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PLANTED", str(tmp_path / "it ran"))
+    path = cpu.library_path()
+    path.parent.mkdir(mode=0o700)
+    shutil.copyfile(foreign_library, path)
+    path.chmod(0o600)
+    return path
+
+
+def test_the_planted_library_would_run(planted):
+    """Without which the tests below could not fail."""
+    ctypes.CDLL(str(planted))
+    assert (planted.parents[1] / "it ran").exists()
+
+
+def give_folder_away(path):
+    os.chown(path.parent, 12345, -1)
+
+
+def give_file_away(path):
+    os.chown(path, 12345, -1)
+
+
+def link(path):
+    path.rename(path.with_suffix(".target"))
+    path.symlink_to(path.with_suffix(".target"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: path.parent.chmod(0o770), "other users can write to .*stn_jax\n"),
+        (
+            lambda path: path.parent.chmod(0o1777),
+            "other users can write to .*stn_jax\n",
+        ),
+        (lambda path: path.chmod(0o620), "other users can write to .*[.]so\n"),
+        (lambda path: path.chmod(0o602), "other users can write to .*[.]so\n"),
+        (link, "[.]so is not a regular file\n"),
+        pytest.param(
+            give_folder_away, "stn_jax belongs to another user\n", marks=as_root
+        ),
+        pytest.param(give_file_away, "[.]so belongs to another user\n", marks=as_root),
+    ],
+)
+def test_a_planted_library_is_not_run(planted, change, reason):
+    change(planted)
+    warned = sample_alone(planted.parents[1], {}, SAMPLE + SAMPLE)
+    assert not (planted.parents[1] / "it ran").exists()
+    assert re.search(reason, warned), warned
+    assert warned.count("RuntimeWarning") == 1
+
+
+def test_a_relative_cache_is_ignored(planted):
+    home = planted.parents[1] / "home"
+    environment = {"XDG_CACHE_HOME": ".", "HOME": str(home)}
+    warned = sample_alone(planted.parents[1], environment)
+    assert not (planted.parents[1] / "it ran").exists()
+    assert warned == ""
+
+
+def test_without_owners_nothing_is_loaded(planted, monkeypatch):
+    monkeypatch.delattr(os, "geteuid", raising=False)
+    monkeypatch.setenv("STN_JAX_CPU", "on")
+    with pytest.warns(RuntimeWarning, match="does not report who owns a file"):
+        assert not cpu.is_on()
+    assert not (planted.parents[1] / "it ran").exists()
+
+
+def test_what_is_built_is_private(reader):
+    path = cpu.library_path()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_built_where_others_can_write(tmp_path):
+    (tmp_path / "stn_jax").mkdir()
+    (tmp_path / "stn_jax").chmod(0o777)
+    done = build({"XDG_CACHE_HOME": str(tmp_path)})
+    assert done.returncode == 1
+    assert "other users can write to" in done.stderr
     assert [*tmp_path.rglob("*.so")] == []

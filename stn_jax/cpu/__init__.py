@@ -10,6 +10,9 @@ one, while this reads vectors of points; the results agree but for rounding, and
 derivatives, maps and exports work as they do without, since plain JAX still defines
 them. What is spread over several devices by the compiler, exported, or of another dtype
 is read by plain JAX as ever.
+
+Loading a library runs its code. So a library from the cache is loaded only if no other
+user than root can have put it there; see ``_check_trust``.
 """
 
 from __future__ import annotations
@@ -22,8 +25,11 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
+import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,7 +51,9 @@ COMPILERS = ("c++", "g++", "clang++")
 
 def library_path() -> Path:
     """Where the compiled reader lies, or would: one for each source, jaxlib and CPU."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():  # the XDG specification says to ignore such a path
+        cache = Path.home() / ".cache"
     return cache / "stn_jax" / f"reader-{_key()}.so"
 
 
@@ -59,6 +67,37 @@ def _key() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class UntrustedError(RuntimeError):
+    """Another user can have written the library, so it must not be loaded."""
+
+
+def _check_trust(path: Path) -> None:
+    """Check that only the effective user and root can have written a cached library.
+
+    Its folder and the file must belong to one of the two, and group and others must not
+    be able to write to either. Symbolic links are not followed, and the folders above
+    are not checked.
+
+    Raises:
+      UntrustedError: the check fails, or this system does not report owners.
+    """
+    _check_owner(path.parent, stat.S_ISDIR)
+    _check_owner(path, stat.S_ISREG)
+
+
+def _check_owner(path: Path, is_kind: Callable[[int], bool]) -> None:
+    if not hasattr(os, "geteuid"):
+        raise UntrustedError("this system does not report who owns a file")
+    found = path.lstat()
+    if not is_kind(found.st_mode):
+        kind = "folder" if is_kind is stat.S_ISDIR else "regular file"
+        raise UntrustedError(f"{path} is not a {kind}")
+    if found.st_uid not in (os.geteuid(), 0):
+        raise UntrustedError(f"{path} belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UntrustedError(f"other users can write to {path}")
+
+
 def build() -> Path:
     """Compile the reader, unless it lies there already.
 
@@ -66,10 +105,12 @@ def build() -> Path:
       The path of the compiled library.
 
     Raises:
-      RuntimeError: no compiler was found (``CXX`` may name one), or it failed.
+      RuntimeError: no compiler was found (``CXX`` may name one), it failed, or other
+        users can write to the cache's folder.
     """
     path = library_path()
     if path.exists():
+        _check_trust(path)
         return path
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
@@ -78,7 +119,8 @@ def build() -> Path:
             "install one (apt install g++), or name yours in CXX"
         )
     native = ["-march=native"] if platform.machine() in ("x86_64", "AMD64") else []
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_owner(path.parent, stat.S_ISDIR)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         compiled = Path(folder) / path.name
         command = [*shlex.split(compiler), *FLAGS, *native, "-shared", "-fPIC"]
@@ -92,6 +134,7 @@ def build() -> Path:
                 f"{shlex.join(command)} failed with status {done.returncode}:\n"
                 f"{done.stderr[:2000]}"
             )
+        compiled.chmod(0o600)  # whatever the umask allows to others
         ctypes.CDLL(str(compiled))  # it can be loaded
         compiled.replace(path)
     return path
@@ -107,17 +150,23 @@ def is_on() -> bool:
     check_choice("the environment's STN_JAX_CPU", asked, ("on", "off"))
     if asked == "off" or not (path := library_path()).exists():
         return False
-    _load(path)
-    return True
+    return _load(path)
 
 
 @functools.cache
-def _load(path: Path) -> None:
-    """Make the library's functions known to JAX."""
+def _load(path: Path) -> bool:
+    """Make the library's functions known to JAX, or warn why they are left out."""
+    try:
+        _check_trust(path)
+    except UntrustedError as error:
+        message = f"stn_jax does not load its compiled CPU kernel: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return False
     library = ctypes.CDLL(str(path))
     for target in TARGETS:
         capsule = jax.ffi.pycapsule(getattr(library, target))
         jax.ffi.register_ffi_target(target, capsule, platform="cpu")
+    return True
 
 
 def takes(context: Any, method: str) -> bool:
