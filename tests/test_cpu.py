@@ -1,6 +1,5 @@
-"""The compiled reader gives what plain JAX gives, and is called where it can be."""
+"""The compiled CPU kernel gives what plain JAX gives, and is called where it can be."""
 
-import ctypes
 import itertools
 import os
 import re
@@ -9,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import chex
 import jax
@@ -20,31 +20,32 @@ from conftest import ROOT, enable_x64
 from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from stn_jax import bilinear_sample, cpu, sample
+from stn_jax import bilinear_sample, sample
+from stn_jax.cpu import build, ffi
 from stn_jax.padding import RULES
 
 CALL = "stn_jax_cpu_"
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
-if "CXX" not in os.environ and not any(map(shutil.which, cpu.COMPILERS)):
+if "CXX" not in os.environ and not any(map(shutil.which, build.COMPILERS)):
     pytest.skip("no C++ compiler is here", allow_module_level=True)
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    """A folder for the user's cache, with the reader in it."""
+    """A folder for the user's cache, with the kernel in it."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         umask = os.umask(0)  # the library is private even so
-        cpu.build()
+        build.ensure_built()
         os.umask(umask)
     return folder
 
 
 @pytest.fixture
-def reader(monkeypatch, library):
-    """Programs compiled from here on call the reader."""
+def kernel(monkeypatch, library):
+    """Programs compiled from here on call the kernel."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(library))
     monkeypatch.setenv("STN_JAX_CPU", "on")
 
@@ -79,7 +80,7 @@ def run(program, *arrays):
 
 
 def compiled(function, *arrays):
-    """What the reader makes of it."""
+    """What the kernel makes of it."""
     program = jax.jit(lambda *a: function(*a)).lower(*arrays)
     assert CALL in program.as_text()
     return program.compile()(*arrays)
@@ -103,7 +104,7 @@ def inputs(rng, size, channels, batch=(2,), points=(7, 13)):
         *(slow(mode, True) for mode in RULES if mode != "reflection"),
     ],
 )
-def test_values_and_gradients(rng, reader, size, mode, align_corners):
+def test_values_and_gradients(rng, kernel, size, mode, align_corners):
     """With channels few and many."""
     both = gradients(padding_mode=mode, align_corners=align_corners)
     image, grid, bar = inputs(rng, size, 9)
@@ -118,7 +119,7 @@ def test_values_and_gradients(rng, reader, size, mode, align_corners):
         )
 
 
-def test_against_plain_loops(rng, reader):
+def test_against_plain_loops(rng, kernel):
     image, grid, _ = inputs(rng, (5, 6), 3, batch=())
     found = compiled(bilinear_sample, image, grid)
     np.testing.assert_allclose(
@@ -126,7 +127,7 @@ def test_against_plain_loops(rng, reader):
     )
 
 
-def test_volumes(rng, reader):
+def test_volumes(rng, kernel):
     both = gradients(padding_mode=("zeros", "reflection", "wrap"))
     arrays = inputs(rng, (3, 4, 5), 3)
     chex.assert_trees_all_close(
@@ -137,7 +138,7 @@ def test_volumes(rng, reader):
 @pytest.mark.parametrize(
     "wanted", [1, *(pytest.param(w, marks=pytest.mark.slow) for w in (0, (0, 1)))]
 )
-def test_each_gradient_alone_and_under_maps(rng, reader, wanted):
+def test_each_gradient_alone_and_under_maps(rng, kernel, wanted):
     image, grid, _ = inputs(rng, (4, 5), 3, batch=(3,))
 
     def loss(image, grid):
@@ -152,7 +153,7 @@ def test_each_gradient_alone_and_under_maps(rng, reader, wanted):
     chex.assert_trees_all_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_higher_derivatives_and_control_flow(rng, reader):
+def test_higher_derivatives_and_control_flow(rng, kernel):
     image, grid, _ = inputs(rng, (4, 5), 2, batch=())
 
     def program(image, grid):
@@ -176,7 +177,7 @@ def test_higher_derivatives_and_control_flow(rng, reader):
 
 
 @pytest.mark.parametrize("count", [1, (os.cpu_count() or 1) + 1])
-def test_many_points_in_many_programs_at_once(rng, reader, count):
+def test_many_points_in_many_programs_at_once(rng, kernel, count):
     """More points than one thread takes, no whole blocks, several callers; fewer images
     than threads, and more.
     """
@@ -188,7 +189,7 @@ def test_many_points_in_many_programs_at_once(rng, reader, count):
             chex.assert_trees_all_close(found, expected, atol=1e-3)
 
 
-def test_sums_are_the_same_each_time(rng, reader):
+def test_sums_are_the_same_each_time(rng, kernel):
     """Many points add to few pixels, in one order."""
     image, grid, bar = inputs(rng, (2, 2), 3, batch=(2,), points=(300, 7))
     program = jax.jit(gradients()).lower(image, grid, bar).compile()
@@ -205,7 +206,7 @@ def test_sums_are_the_same_each_time(rng, reader):
         *(slow(mode, False) for mode in RULES),
     ],
 )
-def test_what_is_not_finite(reader, mode, align_corners):
+def test_what_is_not_finite(kernel, mode, align_corners):
     """Infinite and NaN coordinates and pixels, on axes of one pixel too."""
     special = [np.nan, np.inf, -np.inf, 3e38, 1e9, 2.0**23, -1e7, -0.6, 0.25, 1.0]
     pairs = np.array([[*itertools.product(special, special)]], np.float32)
@@ -240,7 +241,7 @@ def test_what_is_not_finite(reader, mode, align_corners):
     ],
     ids=str,
 )
-def test_few_channels_pixel_by_pixel(reader, size, channels):
+def test_few_channels_pixel_by_pixel(kernel, size, channels):
     """On pixels, between them and beyond, whichever of them is infinite: what lies
     outside adds nothing, not zero times a neighbour. With such sizes all coordinates
     are exact.
@@ -271,7 +272,7 @@ def test_few_channels_pixel_by_pixel(reader, size, channels):
 
 @pytest.mark.parametrize("channels", [1, slow(2), 3, slow(4)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_far_point_changes_no_other(rng, reader, dtype, channels):
+def test_a_far_point_changes_no_other(rng, kernel, dtype, channels):
     """Points near and far are read in different ways."""
     image, grid, bar = inputs(rng, (6, 7), channels, points=(30, 70))
     image, bar = jnp.asarray(image, dtype), jnp.asarray(bar, dtype)
@@ -288,7 +289,7 @@ def test_a_far_point_changes_no_other(rng, reader, dtype, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, slow(4), 9, 32])
-def test_bfloat16_is_rounded_once(rng, reader, channels):
+def test_bfloat16_is_rounded_once(rng, kernel, channels):
     image, grid, bar = inputs(rng, (4, 5), channels, points=(20, 20))
     image = jnp.asarray(image, jnp.bfloat16)
     bar = jnp.asarray(bar, jnp.bfloat16)
@@ -301,7 +302,7 @@ def test_bfloat16_is_rounded_once(rng, reader, channels):
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5, 3), (2, 4, 5, 3)])
-def test_nothing_to_read(reader, shape):
+def test_nothing_to_read(kernel, shape):
     image = jnp.ones(shape)
     grid = jnp.zeros((shape[0], 0, 3, 2))
     out, image_bar, grid_bar = jax.jit(gradients())(
@@ -319,7 +320,7 @@ def text_of(*arrays, **options):
     return (jax.jit(lambda *a: bilinear_sample(*a, **options)).lower(*arrays)).as_text()
 
 
-def test_where_it_is_not_called(rng, reader, monkeypatch):
+def test_where_it_is_not_called(rng, kernel, monkeypatch):
     image, grid, _ = inputs(rng, (4, 5), 3, batch=(2,))
     assert CALL in text_of(image, grid)
     assert CALL not in text_of(image.astype(np.float16), grid)
@@ -336,7 +337,7 @@ def test_where_it_is_not_called(rng, reader, monkeypatch):
         text_of(image, grid)
 
 
-def test_several_devices(rng, reader):
+def test_several_devices(rng, kernel):
     """The compiler's own division is left to plain JAX; shard_map's is not."""
     mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
     spec = PartitionSpec("data")
@@ -352,12 +353,13 @@ def test_several_devices(rng, reader):
         chex.assert_trees_all_close(lowered.compile()(*spread), expected, atol=1e-4)
 
 
-# building it
+# the command
 
 
-def build(environment):
+def command(*words, **environment):
+    """Run ``python -m stn_jax.cpu``."""
     return subprocess.run(
-        [sys.executable, "-m", "stn_jax.cpu"],
+        [sys.executable, "-m", "stn_jax.cpu", *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -365,28 +367,73 @@ def build(environment):
     )
 
 
-def test_the_command(library, tmp_path):
-    done = build({"XDG_CACHE_HOME": str(library)})
-    assert done.returncode == 0
-    assert "the reader lies at" in done.stdout
-    assert str(library) in done.stdout
-    assert done.stderr == ""
+def test_the_command_keeps_a_valid_library(library):
+    path = next(library.rglob("*.so"))
+    before = path.stat().st_mtime_ns
+    done = command("build", XDG_CACHE_HOME=str(library), CXX="false")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"the CPU kernel is ready: {path}\n"
+    assert path.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"CXX": "false"}, "false .*reader.cpp .* failed with status 1"),
+        ({"CXX": "false"}, "false .*kernel.cpp .* failed with status 1"),
         ({"CXX": "/nowhere/c++"}, "/nowhere/c[+][+] cannot be run"),
+        ({"CXX": "'c++"}, "CXX='c[+][+] is not a shell command"),
         ({"CXX": "", "PATH": ""}, "a C[+][+]20 compiler is needed"),
     ],
 )
 def test_a_compiler_that_fails(tmp_path, environment, message):
-    done = build({"XDG_CACHE_HOME": str(tmp_path), **environment})
+    done = command("build", **{"XDG_CACHE_HOME": str(tmp_path), **environment})
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert re.search(message, done.stderr), done.stderr
     assert [*tmp_path.rglob("*.so")] == []
+
+
+def lines_of(report):
+    return dict(re.split(": +", line, maxsplit=1) for line in report.splitlines())
+
+
+def test_the_report(library):
+    environment = {
+        "XDG_CACHE_HOME": str(library),
+        "STN_JAX_CPU": "on",
+        "CXX": "false -x",
+    }
+    done = command(**environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    path = next(library.rglob("*.so"))
+    found = lines_of(done.stdout)
+    assert found.pop("STN_JAX_CPU").startswith("on")
+    assert found == {"library": str(path), "state": "valid", "compiler": "false -x"}
+
+
+def test_the_report_where_nothing_is_right():
+    done = command(XDG_CACHE_HOME=".", HOME=".", STN_JAX_CPU="yes", CXX="/nowhere/c++")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = lines_of(done.stdout)
+    assert found["library"].startswith("the home folder is unknown")
+    assert found["STN_JAX_CPU"].endswith("got 'yes'")
+    assert found["compiler"] == "/nowhere/c++ (not found)"
+
+
+def test_the_report_of_a_bad_library(broken, monkeypatch):
+    broken.write_bytes(b"")
+    found = lines_of(command(STN_JAX_CPU="off").stdout)
+    assert found["STN_JAX_CPU"].startswith("off")
+    assert re.match(f"not used: the size or digest of {broken} is not", found["state"])
+    broken.unlink()
+    assert lines_of(command().stdout)["state"].startswith("not built")
+
+
+def test_the_help_and_a_misspelt_command():
+    assert "build" in command("--help").stdout
+    done = command("biuld")
+    assert done.returncode == 2
+    assert "invalid choice: 'biuld'" in done.stderr
 
 
 # the library in the cache: only the user and root can have written what is loaded
@@ -395,8 +442,8 @@ SAMPLE = """
 import jax.numpy as jnp
 from stn_jax import bilinear_sample
 
-out = bilinear_sample(jnp.ones((4, 4, 1)), jnp.zeros((2, 2, 2)))
-assert (out == 1).all()
+for n in (2, 3):
+    assert (bilinear_sample(jnp.ones((4, 4, 1)), jnp.zeros((n, n, 2))) == 1).all()
 """
 as_root = pytest.mark.skipif(
     getattr(os, "geteuid", lambda: None)() != 0, reason="only root gives files away"
@@ -406,7 +453,7 @@ as_root = pytest.mark.skipif(
 def sample_alone(folder, environment, code=SAMPLE):
     """Sample in a process of its own, in a folder; its standard error."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-W", "always::RuntimeWarning", "-c", code],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -426,7 +473,7 @@ def foreign_library(tmp_path_factory):
         '  if (auto* to = std::getenv("PLANTED")) std::fclose(std::fopen(to, "w"));\n'
         "}\n"
     )
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, cpu.COMPILERS))
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, build.COMPILERS))
     command = [*compiler.split(), "-shared", "-fPIC", "planted.cpp", "-o", "planted.so"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "planted.so"
@@ -434,19 +481,22 @@ def foreign_library(tmp_path_factory):
 
 @pytest.fixture
 def planted(foreign_library, monkeypatch, tmp_path):
-    """The foreign library where the reader is looked for in ``tmp_path``."""
+    """The foreign library where the kernel is looked for in ``tmp_path``."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PLANTED", str(tmp_path / "it ran"))
-    path = cpu.library_path()
+    path = build.library_path()
     path.parent.mkdir(mode=0o700)
     shutil.copyfile(foreign_library, path)
-    path.chmod(0o600)
+    record = path.with_suffix(".json")
+    record.write_bytes(build._record(path.read_bytes()))
+    for file in (path, record):
+        file.chmod(0o600)
     return path
 
 
 def test_the_planted_library_would_run(planted):
     """Without which the tests below could not fail."""
-    ctypes.CDLL(str(planted))
+    assert "cannot be loaded" in build.fault(planted)
     assert (planted.parents[1] / "it ran").exists()
 
 
@@ -466,23 +516,28 @@ def link(path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda path: path.parent.chmod(0o770), "other users can write to .*stn_jax\n"),
+        (
+            lambda path: path.parent.chmod(0o770),
+            "other users can write to .*stn_jax [(]",
+        ),
         (
             lambda path: path.parent.chmod(0o1777),
-            "other users can write to .*stn_jax\n",
+            "other users can write to .*stn_jax [(]",
         ),
-        (lambda path: path.chmod(0o620), "other users can write to .*[.]so\n"),
-        (lambda path: path.chmod(0o602), "other users can write to .*[.]so\n"),
-        (link, "[.]so is not a regular file\n"),
+        (lambda path: path.chmod(0o620), "other users can write to .*[.]so [(]"),
+        (lambda path: path.chmod(0o602), "other users can write to .*[.]so [(]"),
+        (link, "[.]so cannot be read as a regular file"),
         pytest.param(
-            give_folder_away, "stn_jax belongs to another user\n", marks=as_root
+            give_folder_away, "stn_jax belongs to another user [(]", marks=as_root
         ),
-        pytest.param(give_file_away, "[.]so belongs to another user\n", marks=as_root),
+        pytest.param(
+            give_file_away, "[.]so belongs to another user [(]", marks=as_root
+        ),
     ],
 )
 def test_a_planted_library_is_not_run(planted, change, reason):
     change(planted)
-    warned = sample_alone(planted.parents[1], {}, SAMPLE + SAMPLE)
+    warned = sample_alone(planted.parents[1], {}, SAMPLE)
     assert not (planted.parents[1] / "it ran").exists()
     assert re.search(reason, warned), warned
     assert warned.count("RuntimeWarning") == 1
@@ -500,20 +555,175 @@ def test_without_owners_nothing_is_loaded(planted, monkeypatch):
     monkeypatch.delattr(os, "geteuid", raising=False)
     monkeypatch.setenv("STN_JAX_CPU", "on")
     with pytest.warns(RuntimeWarning, match="does not report who owns a file"):
-        assert not cpu.is_on()
+        assert not ffi.is_on()
     assert not (planted.parents[1] / "it ran").exists()
 
 
-def test_what_is_built_is_private(reader):
-    path = cpu.library_path()
+def test_what_is_built_is_private(kernel):
+    path = build.library_path()
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_nothing_is_built_where_others_can_write(tmp_path):
-    (tmp_path / "stn_jax").mkdir()
-    (tmp_path / "stn_jax").chmod(0o777)
-    done = build({"XDG_CACHE_HOME": str(tmp_path)})
+@as_root
+def test_nothing_is_built_in_the_folder_of_another_user(planted):
+    give_folder_away(planted)
+    done = command("build", CXX="false")
     assert done.returncode == 1
-    assert "other users can write to" in done.stderr
-    assert [*tmp_path.rglob("*.so")] == []
+    assert "stn_jax belongs to another user" in done.stderr
+
+
+# a library that does not hold is left out, and built anew by the command
+
+
+@pytest.fixture
+def broken(library, monkeypatch, tmp_path):
+    """A copy of the library, to be broken; CXX names a compiler that makes it again."""
+    original = next(library.rglob("*.so"))
+    compiler = tmp_path / "compiler.py"
+    compiler.write_text(
+        "import shutil, sys\n"
+        f"shutil.copy({str(original)!r}, sys.argv[sys.argv.index('-o') + 1])\n"
+    )
+    cache = tmp_path / "cache"
+    shutil.copytree(library, cache)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("STN_JAX_CPU", "on")
+    monkeypatch.setenv("CXX", f"{sys.executable} {compiler}")
+    return cache / "stn_jax" / original.name
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def swap(path):
+    path.write_bytes(b"no library at all")
+
+
+def swap_with_its_record(path):
+    swap(path)
+    path.with_suffix(".json").write_bytes(build._record(path.read_bytes()))
+
+
+def lose_the_record(path):
+    path.with_suffix(".json").unlink()
+
+
+def put_a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "mine").touch()
+
+
+def put_a_folder_for_the_record(path):
+    lose_the_record(path)
+    path.with_suffix(".json").mkdir()
+
+
+def put_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def open_to_all(path):
+    path.parent.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (empty, "size or digest"),
+        (truncate, "size or digest"),
+        (flip_a_bit, "size or digest"),
+        (swap, "size or digest"),
+        (swap_with_its_record, "cannot be loaded"),
+        (lose_the_record, "[.]json cannot be read .* No such file"),
+        (put_a_folder, "[.]so cannot be read .* Is a directory"),
+        (put_a_folder_for_the_record, "[.]json cannot be read .* Is a directory"),
+        (put_a_pipe, "[.]so is not a regular file"),
+        (open_to_all, "other users can write to"),
+    ],
+)
+def test_a_bad_library_is_left_out_until_it_is_built_anew(
+    broken, rng, recwarn, change, reason
+):
+    change(broken)
+    image, grid, _ = inputs(rng, (4, 5), 3)
+    for points in (grid, grid[:, 1:]):
+        assert CALL not in text_of(image, points)
+    (warned,) = [w for w in recwarn if w.category is RuntimeWarning]
+    assert re.search(reason, str(warned.message)), warned.message
+    assert build.ensure_built() == broken
+    assert build.fault(broken) is None
+    kept = [*broken.parent.rglob("mine")]
+    assert len(kept) == (change is put_a_folder), "a folder is moved, not removed"
+
+
+def test_an_unreadable_library_is_left_out(broken, rng, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)  # root reads files of any mode
+    with pytest.warns(
+        RuntimeWarning, match="[.]so cannot be read .* Permission denied"
+    ):
+        assert not ffi.is_on()
+
+
+@pytest.mark.parametrize("home", ["unknown", "relative"])
+def test_without_a_home_there_is_no_kernel(rng, monkeypatch, recwarn, home):
+    def find_home():
+        if home == "unknown":
+            raise RuntimeError("Could not determine home directory.")
+        return Path(".")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("STN_JAX_CPU", "on")
+    monkeypatch.setattr(Path, "home", find_home)
+    ffi._warn.cache_clear()
+    image, grid, _ = inputs(rng, (4, 5), 3)
+    for points in (grid, grid[:, 1:]):
+        assert CALL not in text_of(image, points)
+    (warned,) = [w for w in recwarn if w.category is RuntimeWarning]
+    assert "the home folder is unknown" in str(warned.message)
+    with pytest.raises(RuntimeError, match="the home folder is unknown"):
+        build.ensure_built()
+
+
+def test_a_truncated_library_in_processes_of_their_own(broken, tmp_path):
+    """It would end the process that loads it."""
+    truncate(broken)
+    assert sample_alone(tmp_path, {}, SAMPLE).count("RuntimeWarning") == 1
+    done = command("build")
+    assert (done.returncode, done.stderr) == (0, "")
+    is_called = "from stn_jax.cpu import is_on\nassert is_on()\n"
+    assert sample_alone(tmp_path, {}, SAMPLE + is_called) == ""
+
+
+def test_an_interrupted_build_leaves_nothing_that_is_loaded(broken, monkeypatch):
+    """The library is new, and the record still the old one."""
+    truncate(broken)
+    replace = build._replace
+
+    def interrupted(file, target):
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        replace(file, target)
+
+    broken.with_suffix(".json").write_bytes(build._record(b"older"))
+    monkeypatch.setattr(build, "_replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build.ensure_built()
+    assert "size or digest" in build.fault(broken)
+    assert {file.suffix for file in broken.parent.iterdir()} == {".so", ".json"}

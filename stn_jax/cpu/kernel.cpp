@@ -623,24 +623,25 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
 // sums an image's, so that its rounding is always the same.
 ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
                       ffi::AnyBuffer out_bar, ffi::RemainingRets results,
-                      bool wants_image, bool wants_points, ffi::Span<const int32_t> rules,
-                      ffi::Span<const float> halves, ffi::Span<const float> centers) {
+                      bool needs_image_grad, bool needs_points_grad,
+                      ffi::Span<const int32_t> rules, ffi::Span<const float> halves,
+                      ffi::Span<const float> centers) {
   const Problem problem = Describe(images, points, rules, halves, centers);
   void* images_bar = nullptr;
   float* points_bar = nullptr;
-  if (wants_image) {
+  if (needs_image_grad) {
     auto result = *results.get<ffi::AnyBuffer>(0);
     InLargePages(images_bar = result->untyped_data(), result->size_bytes());
   }
-  if (wants_points) {
-    auto result = *results.get<ffi::Buffer<ffi::F32>>(wants_image ? 1 : 0);
+  if (needs_points_grad) {
+    auto result = *results.get<ffi::Buffer<ffi::F32>>(needs_image_grad ? 1 : 0);
     InLargePages(points_bar = result->typed_data(), result->size_bytes());
   }
   Specialized(problem, images.element_type(), [&]<int N, int C, typename T>() {
     const int64_t numbers = problem.pixels * problem.channels;
     const bool is_plane = N == 2 && C > 0 && problem.IsPlane();
     Images<C, T> pixels(pool, images);
-    if (wants_points && !is_plane) pixels.Readable();
+    if (needs_points_grad && !is_plane) pixels.Readable();
     const auto* all_bars = static_cast<const T*>(out_bar.untyped_data());
     auto work = [&](const Part& part, float* image_bar, float* points_bar) {
       const int64_t before = part.image * problem.points;
@@ -679,9 +680,10 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
     };
     // The points' gradient is found along with their image's, or beside it by the threads
     // that have no image.
-    const int64_t whole = wants_image ? problem.images : 0;
+    const int64_t whole = needs_image_grad ? problem.images : 0;
     const bool is_along = whole >= pool.num_threads();
-    InParts(pool, whole + (wants_points && !is_along ? Parts(problem) : 0), [&](int64_t part) {
+    const int64_t beside = needs_points_grad && !is_along ? Parts(problem) : 0;
+    InParts(pool, whole + beside, [&](int64_t part) {
       if (part < whole) return work_on_image(part, is_along ? points_bar : nullptr);
       const int64_t number = part - whole;
       is_plane ? AskForNext(problem, number, pixels.raw)
@@ -715,5 +717,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Arg<ffi::AnyBuffer>()
         .Arg<ffi::AnyBuffer>()
         .RemainingRets()
-        .Attr<bool>("wants_image")
-        .Attr<bool>("wants_points") WITH_AXES);
+        .Attr<bool>("needs_image_grad")
+        .Attr<bool>("needs_points_grad") WITH_AXES);

@@ -1,0 +1,156 @@
+"""Calls of the compiled CPU kernel, and the conditions under which JAX makes them."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..checks import check_choice
+from ..coordinates import center_and_half
+from ..taps import Axis
+from . import build
+
+VALUES, COTANGENTS = build.FUNCTIONS
+RULES = ("zeros", "border", "reflection", "mirror", "wrap")  # numbered in kernel.cpp
+_LOCK = threading.Lock()  # programs may be lowered in several threads
+
+
+def is_on() -> bool:
+    """Return whether programs that are compiled now for a CPU call the kernel.
+
+    The library is checked and loaded once in a process. If that fails, a warning says
+    why, and plain JAX samples.
+
+    Raises:
+      ValueError: ``STN_JAX_CPU`` is neither "on", its default, nor "off".
+    """
+    if not is_allowed():
+        return False
+    with _LOCK:
+        try:
+            path = build.library_path()
+        except RuntimeError as error:
+            _warn(str(error))
+            return False
+        return os.path.lexists(path) and _register(path)
+
+
+def is_allowed() -> bool:
+    """Return whether the environment allows the kernel; see ``is_on``."""
+    asked = os.environ.get("STN_JAX_CPU") or "on"
+    check_choice("the environment's STN_JAX_CPU", asked, ("on", "off"))
+    return asked == "on"
+
+
+@functools.cache
+def _register(path: Path) -> bool:
+    """Register the library's functions with JAX; return whether that succeeded."""
+    try:
+        for name, function in build.load(path).items():
+            capsule = jax.ffi.pycapsule(function)
+            jax.ffi.register_ffi_target(name, capsule, platform="cpu")
+    except RuntimeError as error:
+        _warn(str(error))
+        return False
+    return True
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Warn once that the kernel is not used."""
+    warnings.warn(
+        f"stn_jax does not use its compiled CPU kernel, plain JAX samples instead: "
+        f"{reason} (`python -m stn_jax.cpu build` builds the kernel anew; "
+        "STN_JAX_CPU=off leaves it out)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def takes(context: Any, method: str) -> bool:
+    """Return whether the kernel can replace the operation that is lowered for a CPU.
+
+    The operation's first array is the image, its second the points.
+    """
+    image, points, *_ = context.avals_in
+    module = context.module_context
+    where, parameters = module.axis_context, module.lowering_parameters
+    # XLA cannot partition a call, so the devices are one or divided by jax.shard_map
+    names = getattr(getattr(where, "mesh", None), "axis_names", None)
+    is_divided = names is not None and set(names) == set(where.manual_axes)
+    return (
+        method == "bilinear"
+        and (is_divided or getattr(where, "num_devices", None) == 1)
+        and not parameters.for_export  # it must run where there is no kernel
+        and image.dtype in (jnp.float32, jnp.bfloat16)
+        and points.dtype == jnp.float32
+        and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
+        and image.shape[-1] > 0
+        and is_on()
+    )
+
+
+def values(
+    image: jax.Array, points: jax.Array, *, axes: tuple[Axis, ...], **_: Any
+) -> list[jax.Array]:
+    """Sample images ``(P, *size, C)`` at points ``(P, M, n)``: ``[(P, M, C)]``."""
+    shape = (*points.shape[:2], image.shape[-1])
+    call = jax.ffi.ffi_call(VALUES, _flat(shape, image.dtype))
+    return [call(image, points, **_attributes(axes)).reshape(shape)]
+
+
+def cotangents(
+    image: jax.Array,
+    points: jax.Array,
+    out_bar: jax.Array,
+    *,
+    axes: tuple[Axis, ...],
+    wants: tuple[bool, bool],
+    **_: Any,
+) -> list[jax.Array]:
+    """Compute the gradients of the images, of the points, or of both.
+
+    ``wants`` has one flag for the images and one for the points.
+    """
+    inputs = [x for x, needed in zip((image, points), wants, strict=True) if needed]
+    call = jax.ffi.ffi_call(COTANGENTS, [_flat(x.shape, x.dtype) for x in inputs])
+    needed = {"needs_image_grad": wants[0], "needs_points_grad": wants[1]}
+    found = call(image, points, out_bar.ravel(), **needed, **_attributes(axes))
+    return [bar.reshape(x.shape) for bar, x in zip(found, inputs, strict=True)]
+
+
+def _flat(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
+    """Describe a flat result: an array of one dimension has only one layout.
+
+    For a result of one channel in several dimensions XLA may choose another layout than
+    the kernel's, and then copies the array.
+    """
+    return jax.ShapeDtypeStruct((math.prod(shape),), dtype)
+
+
+def _attributes(axes: tuple[Axis, ...]) -> dict[str, np.ndarray]:
+    """Describe the axes to the kernel, where pixel = half * coordinate + center."""
+    rules, halves, centers = [], [], []
+    for axis in axes:
+        is_mirror = axis.mode == "reflection" and axis.align_corners
+        # the caller adds the fill value
+        rule = {"constant": "zeros"}.get(axis.mode, axis.mode)
+        rules.append(RULES.index("mirror" if is_mirror else rule))
+        center, half = center_and_half(axis.n, axis.align_corners)
+        is_pixel = axis.coordinates == "pixel"
+        halves.append(1.0 if is_pixel else half)
+        centers.append(0.0 if is_pixel else center)
+    return {
+        "rules": np.array(rules, np.int32),
+        "halves": np.array(halves, np.float32),
+        "centers": np.array(centers, np.float32),
+    }
