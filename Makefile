@@ -2,7 +2,7 @@
 #   make demo    trains a CNN and an ST-CNN side by side on embedded digits
 #   make test    runs the test suite; make test-slow what takes longest of it
 #   make bench   times the sampler and the training step beside PyTorch's, with the
-#                reader that python -m stn_jax.cpu compiles;
+#                CPU kernel that python -m stn_jax.cpu build compiles;
 #                make bench-all beside every peer's
 #   make lint    ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
@@ -29,11 +29,11 @@ test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m slow
 
 bench: $(VENV)/bench
-	$(BIN)/python -m stn_jax.cpu || echo "the compiled reader is left out"
+	$(BIN)/python -m stn_jax.cpu build || echo "the CPU kernel is not used"
 	$(BIN)/python -m benchmarks
 
 bench-all: $(VENV)/bench-all
-	$(BIN)/python -m stn_jax.cpu || echo "the compiled reader is left out"
+	$(BIN)/python -m stn_jax.cpu build || echo "the CPU kernel is not used"
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
 
 lint: $(VENV)/dev

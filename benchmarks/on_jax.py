@@ -39,7 +39,7 @@ class Program:
 def with_and_without(
     make: Callable[[], Program], both: bool = True
 ) -> dict[str, Program]:
-    """Our program; and where it calls the compiled reader, the one that does not."""
+    """Our program; and where it calls the CPU kernel, the one that does not."""
     programs = {"stn_jax": make()}
     if both and jax.default_backend() == "cpu" and cpu.is_on():
         os.environ["STN_JAX_CPU"] = "off"

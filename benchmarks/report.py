@@ -79,8 +79,8 @@ the forward pass and the gradient of the grid, "both" those of grid and image; b
 bfloat16 images, which PyTorch's sampler does not know on a CPU: the casts are in its
 time. A module is a spatial transformer with the paper's localization network, forward
 or with the gradients of its parameters. A training step is one of stochastic gradient
-descent; ours distorts its images. "plain JAX" is stn_jax itself without the reader that
-`python -m stn_jax.cpu` compiles, {reader}
+descent; ours distorts its images. "plain JAX" is stn_jax itself without the CPU kernel
+that `python -m stn_jax.cpu build` compiles, {reader}
 {memory}
 
 """
