@@ -1,6 +1,6 @@
-// Bilinear reading on a CPU: images (P, *size, C) at points (P, M, n), and the gradients of
-// both. The same sums as in stn_jax/taps.py and stn_jax/adjoint.py, for blocks of points, so
-// that the compiler makes vectors of what is done for each.
+// Bilinear sampling on a CPU: images (P, *size, C) at points (P, M, n), and the gradients of
+// both. The sums are those of the gathers in plain JAX and of its hand-written cotangents.
+// Points are processed in blocks, so that the compiler can vectorize the loops over a block.
 
 #include <algorithm>
 #include <atomic>
@@ -24,10 +24,10 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-constexpr int kLanes = 64;               // the points of a block
-constexpr int64_t kPart = 1024;          // the points that a thread takes at once
-constexpr float kLimit = 2147483520.0f;  // LIMIT in stn_jax/taps.py
-constexpr int32_t kFar = 1 << 23;        // FAR in stn_jax/padding.py
+constexpr int kLanes = 64;               // points in a block
+constexpr int64_t kPart = 1024;          // points that a thread takes at once
+constexpr float kLimit = 2147483520.0f;  // LIMIT of plain JAX
+constexpr int32_t kFar = 1 << 23;        // FAR of plain JAX
 constexpr int32_t kNowhere = -(1 << 29);  // three of them and a pixel's offset are negative
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 constexpr float kLargest = std::numeric_limits<float>::max();
@@ -35,10 +35,10 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // ---- memory
 
-constexpr int64_t kFresh = 1 << 25;  // what malloc takes from the kernel each time anew
+constexpr int64_t kFresh = 1 << 25;  // malloc requests blocks of this size from the system
 
-// Asks for large pages where so much is about to be written: entering small ones one by one
-// takes several times as long as writing.
+// Asks for large pages for memory that is about to be written for the first time. Many small
+// pages cost more time, since each causes a page fault.
 void InLargePages([[maybe_unused]] void* begin, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   if (bytes < kFresh) return;
@@ -52,8 +52,8 @@ void InLargePages([[maybe_unused]] void* begin, [[maybe_unused]] int64_t bytes) 
 // ---- threads
 
 // Calls work(part) for the parts 0 ... count - 1, on JAX's threads and on this one. It waits
-// for parts that have begun alone, never for a thread to be free, so it cannot lock up where
-// all threads wait.
+// only for parts that have begun, never for a free thread. So it cannot deadlock when all
+// threads wait.
 template <typename Work>
 void InParts(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct State {
@@ -102,12 +102,13 @@ inline Bfloat16 Round<Bfloat16>(float x) {  // to the nearest, ties to even
   return {static_cast<uint16_t>(x == x ? nearest : nan)};
 }
 
-// What images of C channels are read as (C as in Read below): few as floats, since no vector
-// instruction looks up numbers of 16 bits.
+// The type in which images of C channels are sampled (C as in Read below). With few channels
+// it is float, since there is no vector instruction that gathers 16-bit numbers.
 template <int C, typename T>
 using Pixel = std::conditional_t<C != 0, float, T>;
 
-// All images as they are, and, from the first time that it is asked for, as they are read.
+// All images in their own type (raw), and in the type in which they are sampled (Readable),
+// which is computed at the first call.
 template <int C, typename T>
 class Images {
  public:
@@ -156,14 +157,14 @@ struct Axis {
 template <int N>
 struct Block {
   static constexpr int kTaps = 1 << N;
-  alignas(64) int32_t start[N][2][kLanes];  // what each side of an axis adds to the offset
-  alignas(64) float part[N][2][kLanes];     // and what it multiplies the weight with
-  alignas(64) float slope[N][kLanes];       // of the parts on the second side
-  alignas(64) float nothing[kLanes];        // NaN where a coordinate is, else zero
+  alignas(64) int32_t start[N][2][kLanes];  // each side's share of the offset
+  alignas(64) float part[N][2][kLanes];     // and its factor of the weight
+  alignas(64) float slope[N][kLanes];       // d(part[1]) / d(coordinate)
+  alignas(64) float nothing[kLanes];        // NaN if a coordinate is NaN, else zero
 
   static int Side(int tap, int axis) { return tap >> (N - 1 - axis) & 1; }
 
-  int32_t Offset(int tap, int l) const {  // of the tap's pixel; negative: there is none
+  int32_t Offset(int tap, int l) const {  // of the tap's pixel; negative: outside
     int32_t sum = 0;
     for (int a = 0; a < N; ++a) sum += start[a][Side(tap, a)][l];
     return sum;
@@ -176,22 +177,21 @@ struct Block {
   }
 };
 
-// By value: the standard ones return references, of which the compiler makes no vectors.
+// By value: std::min and std::max return references, which the compiler does not vectorize.
 template <typename T>
 inline T Min(T x, T y) { return x < y ? x : y; }
 
 template <typename T>
 inline T Max(T x, T y) { return x > y ? x : y; }
 
-// i modulo n for |i| <= kFar, by a division of floats, which vectors have.
+// i modulo n for |i| <= kFar, in floats: there is no vector instruction for integer division.
 inline int32_t Modulo(int32_t i, int32_t n, float inverse) {
   int32_t rest = i - static_cast<int32_t>(std::floor(static_cast<float>(i) * inverse)) * n;
   rest += rest < 0 ? n : 0;
   return rest - (rest >= n ? n : 0);
 }
 
-// The pixel that the endless image shows at an index, times the stride, or kNowhere:
-// stn_jax/padding.py.
+// The pixel that the padding rule puts at index i, times the stride; kNowhere if none.
 template <Rule rule>
 inline int32_t Start(int32_t i, int32_t n, int32_t period, float inverse, int32_t stride) {
   if constexpr (rule == kConstant)
@@ -204,7 +204,8 @@ inline int32_t Start(int32_t i, int32_t n, int32_t period, float inverse, int32_
   return near == i ? pixel * stride : kNowhere;
 }
 
-// Both loops are the same; the compiler makes vectors of the one whose end it knows.
+// Separates the coordinates. Both branches do the same; the compiler vectorizes the first,
+// whose number of iterations it knows.
 template <int N>
 void Split(const float* points, int count, float (*x)[kLanes]) {
   if (count == kLanes) {
@@ -218,14 +219,14 @@ void Split(const float* points, int count, float (*x)[kLanes]) {
   }
 }
 
-// What an axis adds to a block; `stride` is that of its pixels.
+// Computes one axis of a block. `stride` is the number of pixels between neighbors along it.
 template <int N, Rule rule>
 void FindAlong(int a, const Axis& axis, int32_t stride, float* x, Block<N>& block) {
   const int32_t n = axis.n;
   const int32_t period = rule == kWrap ? n : rule == kMirror ? std::max(2 * n - 2, 1) : 2 * n;
   const float inverse = 1 / static_cast<float>(period), extent = axis.half;
   float half = axis.half, center = axis.center;
-  if (half == 0) {  // an axis without extent, where infinity stays infinite
+  if (half == 0) {  // one pixel: a finite coordinate is its center, infinity stays infinite
     for (int l = 0; l < kLanes; ++l) x[l] = std::fabs(x[l]) <= kLargest ? center : x[l];
     half = 1, center = 0;
   }
@@ -282,8 +283,8 @@ void ReadOne(const float* image, const Block<N>& block, int count, T* out) {
   std::transform(sum, sum + count, out, Round<T>);
 }
 
-// More channels: a vector holds those of one point. Here and below C is their number where
-// the compiler knows it, else 0. `zeros` are those of a pixel.
+// More channels: a vector holds the channels of one point. Here and below C is their number
+// if it is known at compile time, else 0. `zeros` is a pixel of zeros, for taps outside.
 template <int N, int C, typename P, typename T>
 void Read(const P* image, const Block<N>& block, int count, int64_t channels, const P* zeros,
           T* out) {
@@ -310,7 +311,8 @@ void Read(const P* image, const Block<N>& block, int count, int64_t channels, co
 
 // ---- the gradients
 
-// The weights' slopes, times what each tap's pixel and the gradient share.
+// The points' gradient: the derivative of each tap's weight, times the dot product of its
+// pixel and the output's cotangent.
 template <int N, int C, typename P, typename T>
 void SetPointsBar(const P* image, const Block<N>& block, int count, int64_t channels,
                   const T* out_bar, float* points_bar) {
@@ -384,7 +386,7 @@ struct Pair {
   float first, second;
 };
 
-// Two numbers by one load, of which the compiler makes half as many as of two.
+// Loads two numbers at once: half as many gathers as one by one.
 template <typename T>
 [[gnu::always_inline]] inline Pair LoadPair(const T* from) {
   if constexpr (std::is_same_v<T, float>) {
@@ -399,25 +401,26 @@ template <typename T>
   }
 }
 
-// All that a point needs stays in registers, from its coordinates to its values. It is for
-// points near enough that their indices are numbers, and images of two pixels or more.
+// Samples planes with everything about a point in registers, from its coordinates to its
+// values. The points must be near enough for int32 indices (Reaches), and the image must
+// have two pixels or more.
 template <int C, typename T>
 struct Plane {
   const T* image;
   Axis y, x;
 
-  // Two neighbours along x.
+  // Two neighbors along x.
   struct Row {
     float first[C], second[C];
   };
 
-  // What is read at (x, y): the rows around it, zero outside, and its place between them.
+  // The two rows around a point, zero outside the image, and its position between them.
   struct Place {
     Row upper, lower;
     float y, x;
   };
 
-  // The pixels at an offset and behind it, where either is there.
+  // The pixel at an offset and the next one, each zero if its flag is false.
   [[gnu::always_inline]] Row RowAt(int32_t offset, bool is_first, bool is_second) const {
     const int32_t last = x.n * y.n - 2, near = Max(Min(offset, last), 0);
     float both[2 * C];
@@ -451,8 +454,8 @@ struct Plane {
             RowAt(below, is_next_i & is_j, is_next_i & is_next_j), at_y - upper, at_x - left};
   }
 
-  // Floats of three channels and more take so many loads that reading them point by point
-  // takes less time; only their gradients are found here.
+  // Three or more float channels need so many gathers that Read above is faster; for them
+  // only the gradients are computed here.
   static constexpr bool kReads = C < 3 || !std::is_same_v<T, float>;
 
   bool Reaches(const float* points, int64_t count) const {
@@ -500,7 +503,7 @@ struct Plane {
 struct Problem {
   Axis axes[3];
   int ndim;
-  int64_t images, points, pixels, channels;  // points and pixels are those of one image
+  int64_t images, points, pixels, channels;  // points and pixels per image
 
   bool IsPlane() const {
     return ndim == 2 && channels <= 4 && pixels > 1 && pixels * channels <= kMost &&
@@ -556,7 +559,7 @@ void InBlocks(const Problem& problem, const float* points, int64_t begin, int64_
   }
 }
 
-// Some points of an image. All images' points have Parts(problem) of them.
+// A range of the points of one image. All images together have Parts(problem) of them.
 struct Part {
   int64_t image, begin, end;
 };
@@ -570,9 +573,9 @@ Part PartOf(const Problem& problem, int64_t number) {
   return {number / each, begin, std::min(begin + kPart, problem.points)};
 }
 
-// With each part of an image, asks the memory for a part of the next one, which points will
-// read in an order that no processor guesses. (Inlined, since g++ drops the call as of no
-// effect.)
+// Prefetches a part of the next image along with each part of this one: the points access it
+// in an order that a processor cannot predict. (Inlined, since g++ removes the call as
+// without effect.)
 template <typename P>
 [[gnu::always_inline]] inline void AskForNext(const Problem& problem, int64_t number,
                                               const P* images) {
@@ -619,8 +622,8 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
   return ffi::Error::Success();
 }
 
-// The gradients of what is wanted, in this order: of the images, of the points. One thread
-// sums an image's, so that its rounding is always the same.
+// The gradients that are needed, of the images and then of the points. One thread sums the
+// gradient of an image, so that its rounding is the same in every run.
 ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
                       ffi::AnyBuffer out_bar, ffi::RemainingRets results,
                       bool needs_image_grad, bool needs_points_grad,
@@ -678,8 +681,8 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
         std::transform(sums.begin(), sums.end(), target, Round<T>);
       }
     };
-    // The points' gradient is found along with their image's, or beside it by the threads
-    // that have no image.
+    // With fewer images than threads, the points' gradient is computed in parts of its own,
+    // else along with the gradient of the image.
     const int64_t whole = needs_image_grad ? problem.images : 0;
     const bool is_along = whole >= pool.num_threads();
     const int64_t beside = needs_points_grad && !is_along ? Parts(problem) : 0;
