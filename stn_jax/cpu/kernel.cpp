@@ -685,8 +685,8 @@ ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffe
     // else along with the gradient of the image.
     const int64_t whole = needs_image_grad ? problem.images : 0;
     const bool is_along = whole >= pool.num_threads();
-    const int64_t beside = needs_points_grad && !is_along ? Parts(problem) : 0;
-    InParts(pool, whole + beside, [&](int64_t part) {
+    InParts(pool, whole + (needs_points_grad && !is_along ? Parts(problem) : 0),
+            [&](int64_t part) {
       if (part < whole) return work_on_image(part, is_along ? points_bar : nullptr);
       const int64_t number = part - whole;
       is_plane ? AskForNext(problem, number, pixels.raw)
