@@ -32,6 +32,7 @@ from train.configs import (
     scheduled,
 )
 from train.data import Dataset, load
+from train.folder import MARKER, Folder
 from train.loop import fit, initial_model
 from train.models import Look, look
 
@@ -73,11 +74,13 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(digits, tmp_p
             raise Stopped
         rows.append(row)
 
-    checkpoint = Checkpoint(tmp_path / "state")
+    folder = Folder(tmp_path, "run")
+    folder.begin({})
+    checkpoint = Checkpoint(folder, "state")
     with pytest.raises(Stopped):
         fit(SETUP, "st_cnn-affine", digits, stop, checkpoint=checkpoint, every=0.0)
     again = []
-    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint = Checkpoint(folder, "state")
     (resumed,) = fit(
         SETUP, "st_cnn-affine", digits, again.append, checkpoint=checkpoint
     )
@@ -94,35 +97,54 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(digits, tmp_p
 
 
 def test_a_checkpoint_of_another_training_is_refused(digits, tmp_path):
-    checkpoint = Checkpoint(tmp_path)
+    folder = Folder(tmp_path, "run")
+    folder.begin({})
+    checkpoint = Checkpoint(folder, "state")
     fit(SETUP, "st_cnn-affine", digits, checkpoint=checkpoint)
     other = dataclasses.replace(SETUP, steps=12)
     with pytest.raises(ConfigError, match="steps is 9, not 12"):
         fit(other, "st_cnn-affine", digits, checkpoint=checkpoint)
 
 
-def test_an_unsound_checkpoint_is_passed_over(tmp_path):
-    checkpoint = Checkpoint(tmp_path)
+def test_a_corrupt_checkpoint_is_passed_over(tmp_path):
+    folder = Folder(tmp_path, "run")
+    folder.begin({})
+    checkpoint = Checkpoint(folder, "state")
     for step in (1, 2):
         noise = np.random.default_rng(step).normal(size=100_000)
         arrays = {"x": noise, "none": np.zeros((2, 0))}
         checkpoint.save(step, arrays, {"step": step})
-    arrays, record = Checkpoint(tmp_path).load()
+    arrays, record = Checkpoint(folder, "state").load()
     assert record == {"step": 2}
     assert arrays["none"].shape == (2, 0)
-    biggest = max(
-        (path for path in (tmp_path / "2").rglob("*") if path.is_file()),
-        key=lambda path: path.stat().st_size,
-    )
-    damaged = bytearray(biggest.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    biggest.write_bytes(damaged)
-    with pytest.warns(UserWarning, match="the state of step 2 is unsound"):
-        arrays, record = Checkpoint(tmp_path).load()
-    assert record == {"step": 1}
+    latest = tmp_path / "state" / "2.state"
+    whole = latest.read_bytes()
     noise = np.random.default_rng(1).normal(size=100_000)
-    np.testing.assert_array_equal(arrays["x"], noise)
-    assert Checkpoint(tmp_path / "new").load() is None
+    for at in (0, 40, len(whole) // 2, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        latest.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"2\.state is corrupt \(its digest"):
+            arrays, record = Checkpoint(folder, "state").load()
+        assert record == {"step": 1}
+        np.testing.assert_array_equal(arrays["x"], noise)
+    assert Checkpoint(folder, "new").load() is None
+
+
+def test_two_states_are_kept(tmp_path):
+    folder = Folder(tmp_path, "run")
+    folder.begin({})
+    checkpoint, other = (Checkpoint(folder, name) for name in ("state", "state-2"))
+    other.save(1, {}, {})
+    for step in (5, 50, 500):
+        checkpoint.save(step, {}, {"step": step})
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {
+        "50.state",
+        "500.state",
+    }
+    checkpoint.remove()
+    assert folder.files == ("state-2/1.state",)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_run_that_was_stopped_goes_on_with_resume(
@@ -327,7 +349,7 @@ def test_a_table_is_trained_cell_by_cell_and_told(tmp_path, capsys):
     assert "3 of them" not in (printed := capsys.readouterr().out)
     assert "1 of them to be trained" in printed
     assert (tmp_path / "r-fcn" / "seed-0.json").read_bytes() == before
-    files = {path.name for path in tmp_path.iterdir()}
+    files = {path.name for path in tmp_path.iterdir()} - {MARKER}
     assert files == {"r-fcn", "report.md", "report.png", "report.json", "looks-r.png"}
     # the report needs the stored results alone; one file of them will do
     assert main(["report", str(tmp_path)]) == 0
@@ -431,11 +453,13 @@ def test_looks_are_stored_and_animated(digits, tmp_path):
         setup = dataclasses.replace(SETUP, task=task, steps=3, parameters=300_000)
         (run,) = fit(setup, model, digits)
         assert run.looks.params.shape[:2] == (3, 2 if model[0] == "2" else 1)
-        results.write_looks(tmp_path / "looks.npz", run.looks)
+        folder = Folder(tmp_path, "run")
+        folder.begin({})
+        results.write_arrays(folder, "looks.npz", run.looks._asdict())
         looks = results.read_looks(tmp_path / "looks.npz")
         for a, b in zip(looks, run.looks, strict=True):
             np.testing.assert_array_equal(a, b)
-        results.write_figure(tmp_path / "look.png", plots.look({model: looks}))
+        results.write_figure(folder, "look.png", plots.look({model: looks}))
         plots.animate(model, looks, tmp_path / "look.gif")
         assert (tmp_path / "look.gif").read_bytes()[:6] == b"GIF89a"
 
@@ -519,14 +543,14 @@ def test_a_colocalization_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys
     arguments += ["--clutter", "0", "--out", str(tmp_path)]
     assert main(arguments) == 130
     assert main([*arguments, "--resume", "--steps", "7"]) == 1
-    assert "is of another run" in capsys.readouterr().err
+    assert "holds a run with other settings" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
     assert located == [1, 2, 2]
     rows = results.read(tmp_path / "results.json")["models"]
     assert [row["digit"] for row in rows] == [1, 2]
     assert [row["correct"] for row in rows] == [pytest.approx(200 / 3)] * 2
     assert (rows[0]["loss"], rows[0]["doubt"]) == (0.25, 0.5)
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in tmp_path.iterdir()} - {MARKER} == {
         "results.json",
         "metrics.jsonl",
         "figure.png",

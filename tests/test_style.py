@@ -95,7 +95,7 @@ STN_JAX = [
 ]
 TRAIN = [
     ["configs"],
-    ["idx", "paper"],
+    ["idx", "paper", "folder"],
     ["mnist"],
     ["data"],
     ["distortions", "convolution"],

@@ -14,6 +14,7 @@ The files in reading order, which is the way of a batch and the order of imports
     triplets        the objective of co-localization, and how it is learnt
     steps           one step; many in one program
     evaluate        the whole test set, exactly
+    folder          output folders, and which of their files are ours
     checkpoints     a training's state on disk
     loop            the training loop
     plots           figures

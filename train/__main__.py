@@ -13,8 +13,9 @@ from rich.console import Console
 
 from . import colocalization, compare, experiment, report, table
 from .configs import CONFIGS, Colocalization, Config, ConfigError, scheduled
+from .folder import OutputError
 from .idx import DataError
-from .results import OutputError, ResultsError
+from .results import ResultsError
 
 USAGE = """\
 usage: python -m train list                     the configurations

@@ -1,87 +1,84 @@
-"""A run's state on disk, so that it can be stopped at any moment."""
+"""The state of a training on disk, so that it can be stopped at any moment."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import shutil
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
+
+from .folder import Folder
+
+KEPT = 2  # states; the second serves if the latest is corrupt
+DIGEST = hashlib.sha256().digest_size
 
 
 class Checkpoint:
-    """The latest states that were saved in a folder: arrays by name, and a record.
+    """The last two states of a training: arrays by name, and a JSON record.
 
-    Orbax writes each whole or not at all. A digest of every array goes into the record,
-    as Orbax restores a flipped bit without a word; what does not match is passed over
-    for the state before it.
+    Each state is one file, ``NAME/STEP.state``: the SHA-256 digest of the rest, which
+    is an .npz archive.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False
-            ),
-        )
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the files, the latest state first."""
+        own = [f for f in self.folder.files if f.startswith(f"{self.name}/")]
+        return sorted(own, key=_step, reverse=True)
 
     def save(
         self, step: int, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
     ) -> None:
-        """Keep this state, and the one before it."""
-        record = {"record": record, "digests": _digests(arrays)}
-        record["empty"] = {n: x.shape for n, x in arrays.items() if x.size == 0}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(
-                    {n: x for n, x in arrays.items() if x.size}  # it takes no others
-                ),
-                record=ocp.args.JsonSave({"text": json.dumps(record)}),
-            ),
-            force=True,
+        """Write a state; of the earlier ones only the latest is kept."""
+        buffer = io.BytesIO()
+        texts: dict[str, Any] = {"record": np.array(json.dumps(record))}
+        np.savez(buffer, **arrays, **texts)
+        content = buffer.getvalue()
+        content = hashlib.sha256(content).digest() + content
+        self.folder.write(
+            f"{self.name}/{step}.state", lambda path: path.write_bytes(content)
         )
+        for name in self.files[KEPT:]:
+            self.folder.remove(name)
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The latest state that is sound; None where there is none."""
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        """The latest state that is not corrupt, as arrays and record; None if none."""
+        for name in self.files:
+            path = self.folder.path / name
+            if not path.exists():  # the program was stopped before it wrote it
+                continue
             try:
-                saved = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.StandardRestore(),
-                        record=ocp.args.JsonRestore(),
-                    ),
-                )
-                arrays = {name: np.asarray(x) for name, x in saved["arrays"].items()}
-                record = json.loads(saved["record"]["text"])
-                arrays |= {n: np.zeros(s) for n, s in record["empty"].items()}
-                if record["digests"] == _digests(arrays):
-                    return arrays, record["record"]
-                reason = "its arrays are not those that were saved"
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                reason = str(error)
+                content = path.read_bytes()
+                if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
+                    return _arrays_and_record(content[DIGEST:])
+                reason = "its digest does not match"
+            except OSError as error:
+                reason = str(error.strerror)
             warnings.warn(
-                f"{self.folder}: the state of step {step} is unsound, so that the one "
-                f"before it is taken: {reason}",
+                f"{path} is corrupt ({reason}); the state before it is used",
                 stacklevel=2,
             )
         return None
 
     def remove(self) -> None:
-        """Delete them all."""
-        self._manager.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all states."""
+        for name in self.files:
+            self.folder.remove(name)
 
 
-def _digests(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    return {
-        name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        for name, array in sorted(arrays.items())
-    }
+def _step(name: str) -> int:
+    return int(PurePosixPath(name).stem)
+
+
+def _arrays_and_record(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = dict(archive)
+    return arrays, json.loads(arrays.pop("record").item())

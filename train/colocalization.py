@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,12 @@ from stn_jax.transforms import Attention
 
 from . import results
 from .classifiers import LeanCNN
-from .configs import WITHOUT_MEANING, Colocalization, Config, ConfigError
+from .configs import Colocalization, Config
 from .data import Dataset, load
 from .experiment import CHECKPOINTS, check_free, claim, progress, shown
 from .loop import fit
 from .plots import RED, YELLOW
-from .results import RESULTS
+from .results import METRICS, RESULTS
 from .tasks import as_floats
 from .triplets import CANVAS, PATCH, Encoder, Located, Scenes, locate
 
@@ -43,77 +41,63 @@ def run(name: str, config: Colocalization, console: Console) -> Path:
       OutputError: the folder holds results already, or cannot be written.
     """
     out = config.out or Path("runs") / name
-    check_free(out, config)
+    names = [METRICS, RESULTS, FIGURE]
+    check_free(out, config, names)
     data = load(config.dataset, config.data_dir)
-    with claim(out, config) as metrics:
-        encoders: list[Encoder] = []
-        located = []
-        for pieces in config.clutter:
-            for digit in config.digits:
-                path = out / CHECKPOINTS / f"{pieces}-{digit}.npz"
-                found = _read(path, config)
-                if found is None:
-                    encoders = encoders or [
-                        _encoder(config, data, console, start)
-                        for start in range(config.starts)
-                    ]
-                    found = locate(config, data, encoders, digit, pieces)
-                    _write(path, config, found)
-                located.append(found)
-                metrics.write(json.dumps(_row(found)) + "\n")
-                console.print(
-                    f"digit {digit}, {pieces:2} pieces of clutter: "
-                    f"{found.correct:.0f}% found, "
-                    f"mean overlap {found.overlap.mean():.2f}"
-                )
+    folder = claim(out, config, names)
+    states = {
+        (pieces, digit): f"{CHECKPOINTS}/{pieces}-{digit}.npz"
+        for pieces in config.clutter
+        for digit in config.digits
+    }
+    encoders: list[Encoder] = []
+    located = []
+    with folder.open(METRICS) as metrics:
+        for (pieces, digit), state in states.items():
+            if folder.holds(state):
+                found = _read(folder.path / state)
+            else:
+                encoders = encoders or [
+                    _encoder(config, data, console, start)
+                    for start in range(config.starts)
+                ]
+                found = locate(config, data, encoders, digit, pieces)
+                results.write_arrays(folder, state, _arrays(found))
+            located.append(found)
+            metrics.write(json.dumps(_row(found)) + "\n")
+            console.print(
+                f"digit {digit}, {pieces:2} pieces of clutter: "
+                f"{found.correct:.0f}% found, "
+                f"mean overlap {found.overlap.mean():.2f}"
+            )
     document = results.provenance(name, config, data)
     document["models"] = [_row(found) for found in located]
-    results.write_json(out / RESULTS, document)
-    results.write_figure(out / FIGURE, figure(located))
+    results.write_json(folder, RESULTS, document)
+    results.write_figure(folder, FIGURE, figure(located))
     console.print(_table(located))
     console.print(f"before and after: {out / FIGURE}", soft_wrap=True)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    for state in states.values():
+        folder.remove(state)
     return out
 
 
-def _write(path: Path, config: Colocalization, found: Located) -> None:
-    """What a run that is stopped need not do again; the first image, for the figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = found._asdict() | {
+def _arrays(found: Located) -> dict[str, Any]:
+    """What a resumed run need not compute again; of the images only the first."""
+    return found._asdict() | {
         "scenes": found.scenes.images[:1],
         "corners": found.scenes.corners[:1],
-        "config": np.array(_identity(config)),
     }
 
-    def save(unfinished: Path) -> None:
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, **arrays)
 
-    results.replace(path, save)
-
-
-def _read(path: Path, config: Colocalization) -> Located | None:
-    """What ``_write`` wrote, if it is there."""
-    if not path.exists():
-        return None
+def _read(path: Path) -> Located:
+    """The ``Located`` whose ``_arrays`` an .npz archive holds."""
     with np.load(path, allow_pickle=False) as saved:
         arrays = dict(saved)
-    if (theirs := arrays.pop("config").item()) != _identity(config):
-        raise ConfigError(
-            f"{path} is of another run, with {theirs}, not {_identity(config)}"
-        )
     scenes = Scenes(arrays.pop("scenes"), arrays.pop("corners"))
     numbers = {
         name: arrays.pop(name).item() for name in ("digit", "pieces", "loss", "doubt")
     }
     return Located(scenes=scenes, **numbers, **arrays)
-
-
-def _identity(config: Colocalization) -> str:
-    """What two runs have in common whose parts can stand in for each other's."""
-    apart = (*WITHOUT_MEANING, "digits", "clutter")
-    settings = dataclasses.asdict(config)
-    return ", ".join(f"{k}={v}" for k, v in settings.items() if k not in apart)
 
 
 def _encoder(

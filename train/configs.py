@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -207,6 +207,12 @@ class Colocalization:
             raise ConfigError("digits and clutter must not be empty")
         if min(self.digits) < 0 or min(self.clutter) < 0:
             raise ConfigError("digits and clutter must not be negative")
+
+
+def meaning(config: Config | Colocalization) -> dict[str, Any]:
+    """The settings that determine what is computed."""
+    settings = asdict(config)
+    return {k: value for k, value in settings.items() if k not in WITHOUT_MEANING}
 
 
 def complete(stored: dict[str, Any]) -> dict[str, Any]:

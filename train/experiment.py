@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +19,11 @@ from rich.table import Table
 
 from . import plots, results
 from .checkpoints import Checkpoint
-from .configs import Colocalization, Config, Model
+from .configs import Colocalization, Config, Model, meaning
 from .data import Dataset, load
+from .folder import Folder, OutputError
 from .loop import Looks, Row, Trained, fit, initial_model
-from .results import METRICS, RESULTS, OutputError
+from .results import METRICS, RESULTS
 
 FIGURE, CURVES, CHECKPOINTS = "figure.png", "curves.png", "checkpoints"
 
@@ -38,7 +39,9 @@ def run(name: str, config: Config, console: Console) -> Path:
       OutputError: the folder holds results already, or cannot be written.
     """
     out = config.out or Path("runs") / name
-    check_free(out, config)
+    names = [METRICS, RESULTS, FIGURE, CURVES]
+    names += [f"{model}.gif" for model in config.models if config.animate]
+    check_free(out, config, names)
     data = load(config.dataset, config.data_dir)
     for model in config.models:  # what cannot be built should fail before the training
         initial_model(config, model, data)
@@ -46,12 +49,16 @@ def run(name: str, config: Config, console: Console) -> Path:
         f"{name}: {len(data.train_labels):,} training and {len(data.test_labels):,} "
         f"test images of {data.name}, on {results.device()}"
     )
-    with claim(out, config) as metrics:
-        trained = [_fit(config, m, data, out, console, metrics) for m in config.models]
-    results.write_json(out / RESULTS, results.document(name, config, data, trained))
+    folder = claim(out, config, names)
+    with folder.open(METRICS) as metrics:
+        trained = [
+            _fit(config, m, data, folder, console, metrics) for m in config.models
+        ]
+    document = results.document(name, config, data, trained)
+    results.write_json(folder, RESULTS, document)
     looks: dict[Model, Looks] = {run.name: run.looks for run in trained}
-    results.write_figure(out / FIGURE, plots.look(looks))
-    results.write_figure(out / CURVES, plots.curves(trained))
+    results.write_figure(folder, FIGURE, plots.look(looks))
+    results.write_figure(folder, CURVES, plots.curves(trained))
     console.print(_table(trained))
     for model in trained:
         if model.collapse:
@@ -60,10 +67,10 @@ def run(name: str, config: Config, console: Console) -> Path:
     console.print(f"how they learnt: {out / CURVES}", soft_wrap=True)
     for model, of in looks.items():
         if config.animate and of.params.shape[1]:
-            path = out / f"{model}.gif"
-            results.replace(path, partial(plots.animate, model, of))
+            path = folder.write(f"{model}.gif", partial(plots.animate, model, of))
             console.print(f"where it looked: {path}", soft_wrap=True)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    for model in config.models:
+        Checkpoint(folder, f"{CHECKPOINTS}/{model}").remove()
     return out
 
 
@@ -76,49 +83,58 @@ def collapsed(trained: Trained) -> str:
     )
 
 
-def check_free(out: Path, config: Config | Colocalization) -> None:
-    """Whether results can be written there without losing others."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"--out {out} is a file, not a folder")
-    is_over = (out / RESULTS).exists()
-    if config.overwrite or not (out / METRICS).exists():
+def check_free(
+    out: Path, config: Colocalization | Config, names: Sequence[str]
+) -> None:
+    """Raise OutputError unless a run may write these files there."""
+    folder = Folder(out, "run")
+    marker = folder.marker()
+    folder.check(names)
+    if marker is None or config.overwrite:
         return
-    if config.resume and not is_over:
-        return
-    if is_over:
+    if folder.holds(RESULTS):
         raise OutputError(
             f"{out} holds the results of an earlier run. Keep them and name another "
             "folder with --out, or replace them with --overwrite"
         )
-    raise OutputError(
-        f"{out} holds a run that was stopped. Go on with --resume, name another folder "
-        "with --out, or begin anew with --overwrite"
-    )
+    if not config.resume:
+        raise OutputError(
+            f"{out} holds a run that was stopped. Go on with --resume, name another "
+            "folder with --out, or begin anew with --overwrite"
+        )
+    ours = _settings(config)
+    if differ := [n for n in ours if marker.settings.get(n) != ours[n]]:
+        raise OutputError(
+            f"{out} holds a run with other settings, so it cannot be resumed: "
+            + ", ".join(
+                f"{n} is {marker.settings.get(n)}, not {ours[n]}" for n in differ
+            )
+        )
 
 
-def claim(out: Path, config: Config | Colocalization) -> TextIO:
-    """The folder without earlier results, and its file of metrics, opened."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in (RESULTS, FIGURE, CURVES):
-            (out / name).unlink(missing_ok=True)
-        if not config.resume:
-            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        return (out / METRICS).open("w", buffering=1)
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}") from error
+def claim(out: Path, config: Config | Colocalization, names: Sequence[str]) -> Folder:
+    """The folder for a run: empty of earlier results unless they are resumed."""
+    check_free(out, config, names)
+    folder = Folder(out, "run")
+    if folder.marker() is None or not config.resume:
+        folder.begin(_settings(config))
+    return folder
+
+
+def _settings(config: Config | Colocalization) -> dict[str, Any]:
+    return json.loads(json.dumps(meaning(config)))
 
 
 def _fit(
     config: Config,
     model: Model,
     data: Dataset,
-    out: Path,
+    folder: Folder,
     console: Console,
     metrics: TextIO,
 ) -> Trained:
     """Train one model behind a progress bar, and note its metrics."""
-    checkpoint = Checkpoint(out / CHECKPOINTS / model)
+    checkpoint = Checkpoint(folder, f"{CHECKPOINTS}/{model}")
     with progress(console) as bar:
         show = shown(bar, plots.label(model), config.steps)
 

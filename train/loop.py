@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from .checkpoints import Checkpoint
-from .configs import WITHOUT_MEANING, Config, ConfigError, Model
+from .configs import Config, ConfigError, Model, meaning
 from .data import Dataset
 from .evaluate import predict, test_examples
 from .models import build, count_parameters, size_seen, transformers_on_input
@@ -231,7 +230,8 @@ class _Training:
             theirs, ours = record["of"], self._identity()
             differ = [name for name in ours if theirs.get(name) != ours[name]]
             raise ConfigError(
-                f"{checkpoint.folder} holds the state of another training: there, "
+                f"{checkpoint.folder.path / checkpoint.name} holds the state of "
+                "another training: there, "
                 + ", ".join(f"{n} is {theirs.get(n)}, not {ours[n]}" for n in differ)
             )
         names, leaves, tree = self._state()
@@ -247,8 +247,8 @@ class _Training:
 
     def _identity(self) -> dict[str, Any]:
         """What two trainings that are the same have in common."""
-        identity = dataclasses.asdict(self.config)
-        for name in ("models", "seed", *WITHOUT_MEANING):
+        identity = meaning(self.config)
+        for name in ("models", "seed"):
             del identity[name]
         identity |= {"model": self.name, "seeds": [*self.seeds]}
         return {name: str(value) for name, value in identity.items()}

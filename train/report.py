@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -14,12 +15,18 @@ from matplotlib.ticker import NullFormatter
 
 from . import plots, results
 from .configs import BESIDE_SCHEDULE, SCHEDULES, Model, Task, complete
+from .folder import Folder
+from .loop import Looks
 from .paper import ERRORS
 from .results import ResultsError
 
 Cells = dict[tuple[Task, Model], list[dict[str, Any]]]
 TICKS = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90)
 MARKDOWN, FIGURE, MERGED = "report.md", "report.png", "report.json"
+ADVICE = (
+    "Its results can be read without writing to it: python -m train compare "
+    "DIR/*/seed-*.json, or python -m train report DIR/report.json."
+)
 
 
 def report(path: Path, animate: bool = False) -> str:
@@ -33,27 +40,37 @@ def report(path: Path, animate: bool = False) -> str:
     """
     if path.is_file():
         return markdown(results.read(path))
-    cells = sorted(path.glob("*/seed-*.json"))
+    folder = Folder(path, "table", ADVICE)
+    cells = [n for n in folder.files if fnmatch(n, "*/seed-*.json") and folder.holds(n)]
     if not cells:
         raise ResultsError(f"{path} holds no results of python -m train table")
-    documents = [results.read(cell) for cell in cells]
+    documents = [results.read(path / cell) for cell in sorted(cells)]
+    looks = _looks(folder)
+    figures = [f"looks-{task}.png" for task in looks]
+    if animate:
+        figures += [f"{task}-{model}.gif" for task in looks for model in looks[task]]
+    folder.check([MARKDOWN, MERGED, FIGURE, *figures])
     text = markdown(documents)
-    results.replace(path / MARKDOWN, lambda path: path.write_text(text + "\n"))
-    results.write_json(path / MERGED, documents)
-    results.write_figure(path / FIGURE, figure(documents))
-    for task in get_args(Task):
-        looks = {
-            model: results.read_looks(file)
-            for model in get_args(Model)
-            if (file := path / f"{task}-{model}" / "seed-0.npz").exists()
-        }
-        if looks:
-            results.write_figure(path / f"looks-{task}.png", plots.look(looks))
-        for model, of in looks.items():
+    folder.write(MARKDOWN, lambda path: path.write_text(text + "\n"))
+    results.write_json(folder, MERGED, documents)
+    results.write_figure(folder, FIGURE, figure(documents))
+    for task, of_task in looks.items():
+        results.write_figure(folder, f"looks-{task}.png", plots.look(of_task))
+        for model, of in of_task.items():
             if animate and of.params.shape[1]:
                 draw = partial(plots.animate, model, of)
-                results.replace(path / f"{task}-{model}.gif", draw)
+                folder.write(f"{task}-{model}.gif", draw)
     return text
+
+
+def _looks(folder: Folder) -> dict[Task, dict[Model, Looks]]:
+    """Where the models of seed 0 looked, by task and model."""
+    looks: dict[Task, dict[Model, Looks]] = defaultdict(dict)
+    for task in get_args(Task):
+        for model in get_args(Model):
+            if folder.holds(name := f"{task}-{model}/seed-0.npz"):
+                looks[task][model] = results.read_looks(folder.path / name)
+    return looks
 
 
 def markdown(documents: Sequence[dict[str, Any]]) -> str:

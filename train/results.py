@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,12 @@ from matplotlib.figure import Figure
 
 import stn_jax
 
-from .configs import WITHOUT_MEANING, Colocalization, Config
+from .configs import Colocalization, Config, meaning
 from .data import Dataset
+from .folder import Folder
 from .loop import Looks, Trained
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
-
-
-class OutputError(Exception):
-    """A folder that results cannot be written to."""
 
 
 class ResultsError(Exception):
@@ -58,9 +54,6 @@ def provenance(
 ) -> dict[str, Any]:
     """All that tells how numbers came about."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    settings = dataclasses.asdict(config)
-    for apart in WITHOUT_MEANING:
-        settings.pop(apart, None)
     return {
         "name": name,
         "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
@@ -71,7 +64,7 @@ def provenance(
             "python": platform.python_version(),
             **{package: version(package) for package in packages},
         },
-        "config": settings,
+        "config": meaning(config),
         "data": {
             "name": data.name,
             "training_images": len(data.train_labels),
@@ -99,38 +92,30 @@ def read(path: Path) -> Any:
         raise ResultsError(f"{path} cannot be read: {error}") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """As a file, whole or not at all."""
+def write_json(folder: Folder, name: str, value: Any) -> Path:
+    """Write a JSON file."""
     text = json.dumps(value, indent=2) + "\n"
-    replace(path, lambda unfinished: unfinished.write_text(text))
+    return folder.write(name, lambda path: path.write_text(text))
 
 
-def write_figure(path: Path, figure: Figure) -> None:
-    """Likewise."""
-    replace(path, lambda unfinished: figure.savefig(unfinished, dpi=120))
+def write_figure(folder: Folder, name: str, figure: Figure) -> Path:
+    """Write a figure in the format that the name's suffix says."""
+    return folder.write(name, lambda path: figure.savefig(path, dpi=120))
 
 
-def write_looks(path: Path, looks: Looks) -> None:
-    """Likewise."""
-    arrays: dict[str, Any] = looks._asdict()
+def write_arrays(folder: Folder, name: str, arrays: Mapping[str, Any]) -> Path:
+    """Write a compressed .npz archive."""
 
-    def save(unfinished: Path) -> None:
-        with unfinished.open("wb") as file:
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
-    replace(path, save)
+    return folder.write(name, save)
 
 
 def read_looks(path: Path) -> Looks:
-    """What ``write_looks`` wrote."""
+    """The ``Looks`` whose fields an .npz archive holds."""
     with np.load(path, allow_pickle=False) as arrays:
         found: dict[str, Any] = {name: arrays[name] for name in Looks._fields}
     found["size"] = tuple(found["size"].tolist())
     return Looks(**found)
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    write(unfinished)
-    unfinished.replace(path)

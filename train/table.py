@@ -25,7 +25,6 @@ from .configs import (
     GUARDS,
     SCHEDULES,
     TASKS,
-    WITHOUT_MEANING,
     Config,
     ConfigError,
     Model,
@@ -33,9 +32,11 @@ from .configs import (
     Schedule,
     Task,
     complete,
+    meaning,
 )
 from .data import Dataset, load
 from .experiment import collapsed, progress, shown
+from .folder import Folder, OutputError
 from .loop import Row, Trained, fit
 
 
@@ -111,7 +112,8 @@ class Table:
 
 def train(table: Table, console: Console) -> Path:
     """Train what is left of the table; returns its folder."""
-    data = load(table.dataset, table.data_dir)
+    folder = Folder(table.out, "table")
+    is_new = folder.marker() is None
     cells: list[tuple[Task, Model]] = [
         (task, model)
         for task in table.columns
@@ -119,8 +121,11 @@ def train(table: Table, console: Console) -> Path:
         if model in (TASKS[task][1] if task in TASKS else table.rows)
     ]
     left: dict[tuple[Task, Model], list[int]] = {
-        cell: _left(table, *cell) for cell in cells
+        cell: _left(folder, table, *cell) for cell in cells
     }
+    data = load(table.dataset, table.data_dir)
+    if is_new:
+        folder.begin({})
     count = sum(map(len, left.values()))
     console.print(
         f"{len(cells)} cells under {table.seeds} seeds, {count} of them to be trained, "
@@ -128,23 +133,25 @@ def train(table: Table, console: Console) -> Path:
     )
     for (task, model), seeds in left.items():
         if seeds:
-            _train(table, task, model, seeds, data, console)
+            _train(folder, table, task, model, seeds, data, console)
     return table.out
 
 
-def _left(table: Table, task: Task, model: Model) -> list[int]:
+def _left(folder: Folder, table: Table, task: Task, model: Model) -> list[int]:
     """The seeds of a cell that are not done; the others must be of these settings."""
     left = []
     asked = _settings(table, task, model)
     for seed in range(table.seeds):
-        path = _file(table, task, model, seed, "json")
-        if not path.exists():
+        names = [_file(task, model, seed, x) for x in ("json", "jsonl", "npz")]
+        folder.check(names)
+        if not folder.holds(names[0]):
             left.append(seed)
             continue
+        path = folder.path / names[0]
         found = complete(results.read(path)["config"])
         differ = [n for n, value in asked.items() if str(found.get(n)) != str(value)]
         if differ:
-            raise results.OutputError(
+            raise OutputError(
                 f"{path} was trained otherwise: "
                 + ", ".join(f"{n} {found.get(n)}, not {asked[n]}" for n in differ)
                 + ". Name another folder with --out"
@@ -153,12 +160,12 @@ def _left(table: Table, task: Task, model: Model) -> list[int]:
 
 
 def _settings(table: Table, task: Task, model: Model) -> dict[str, Any]:
-    config = vars(table.config(model, task))
-    omitted = {*WITHOUT_MEANING, "seed", "models"}
-    return {name: value for name, value in config.items() if name not in omitted}
+    settings = meaning(table.config(model, task))
+    return {k: value for k, value in settings.items() if k not in ("seed", "models")}
 
 
 def _train(
+    folder: Folder,
     table: Table,
     task: Task,
     model: Model,
@@ -170,7 +177,7 @@ def _train(
     at_once = table.together or (1 if jax.default_backend() == "cpu" else len(seeds))
     while seeds:
         try:
-            _train_together(table, task, model, seeds[:at_once], data, console)
+            _train_together(folder, table, task, model, seeds[:at_once], data, console)
         except jax.errors.JaxRuntimeError as error:
             if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -181,6 +188,7 @@ def _train(
 
 
 def _train_together(
+    folder: Folder,
     table: Table,
     task: Task,
     model: Model,
@@ -190,8 +198,7 @@ def _train_together(
 ) -> None:
     config = table.config(model, task)
     numbers = "-".join(map(str, seeds))
-    folder = _file(table, task, model, seeds[0], "json").parent
-    checkpoint = Checkpoint(folder / f"checkpoint-{numbers}")
+    checkpoint = Checkpoint(folder, f"{task}-{model}/checkpoint-{numbers}")
     rows: list[Row] = []
     with progress(console) as bar:
         name = f"{task.upper()} {plots.label(model)} {numbers}"
@@ -211,25 +218,29 @@ def _train_together(
             every=60 * table.minutes,
         )
     for run in trained:
-        _write(table, task, run, data)
+        _write(folder, table, task, run, data)
         if run.collapse:
             console.print(collapsed(run), soft_wrap=True)
     checkpoint.remove()
 
 
-def _write(table: Table, task: Task, run: Trained, data: Dataset) -> None:
-    """The metrics, the looks, and last the result, whose presence says: done."""
+def _write(
+    folder: Folder, table: Table, task: Task, run: Trained, data: Dataset
+) -> None:
+    """Write the metrics, the looks, and last the result, whose presence says: done."""
 
-    def file(suffix: str) -> Path:
-        return _file(table, task, run.name, run.seed, suffix)
+    def file(suffix: str) -> str:
+        return _file(task, run.name, run.seed, suffix)
 
     lines = "".join(json.dumps(row) + "\n" for row in run.rows)
-    results.replace(file("jsonl"), lambda path: path.write_text(lines))
-    results.write_looks(file("npz"), run.looks)
+    folder.write(file("jsonl"), lambda path: path.write_text(lines))
+    results.write_arrays(folder, file("npz"), run.looks._asdict())
     config = replace(table.config(run.name, task), seed=run.seed)
     name = f"{task}-{run.name}"
-    results.write_json(file("json"), results.document(name, config, data, [run]))
+    results.write_json(
+        folder, file("json"), results.document(name, config, data, [run])
+    )
 
 
-def _file(table: Table, task: Task, model: Model, seed: int, suffix: str) -> Path:
-    return table.out / f"{task}-{model}" / f"seed-{seed}.{suffix}"
+def _file(task: Task, model: Model, seed: int, suffix: str) -> str:
+    return f"{task}-{model}/seed-{seed}.{suffix}"

@@ -1,0 +1,190 @@
+"""Output folders: this program replaces and removes only files that it wrote.
+
+A marker file in the folder lists those files. A folder that has other files and no
+marker belongs to someone else and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TextIO
+
+MARKER = ".stn_jax_train.json"
+PROGRAM = "python -m train"
+ADVICE = "Name another folder with --out."
+
+Kind = Literal["run", "table"]
+
+
+class OutputError(Exception):
+    """Output that cannot be written without changing files of someone else."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The content of a marker file."""
+
+    kind: Kind
+    settings: dict[str, Any]
+    """The settings that determine the results, as JSON stores them."""
+    files: tuple[str, ...] = ()
+    """The files that this program wrote, relative to the folder."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder for the results of one run or one table."""
+
+    path: Path
+    kind: Kind
+    advice: str = ADVICE
+    """What the user can do if the folder is refused."""
+
+    def marker(self) -> Marker | None:
+        """The folder's marker; None if the folder does not exist or is empty.
+
+        Raises:
+          OutputError: the path is a file, the folder belongs to someone else or to the
+            other kind of results, or its marker is corrupt.
+        """
+        with self._errors():
+            if self.path.exists() and not self.path.is_dir():
+                raise OutputError(f"{self.path} is a file, not a folder")
+            if not (self.path / MARKER).is_file():
+                if self.path.exists() and any(self.path.iterdir()):
+                    raise OutputError(self._is_foreign())
+                return None
+            marker = self._parse((self.path / MARKER).read_text())
+        if marker.kind != self.kind:
+            raise OutputError(
+                f"{self.path} holds the results of python -m train {marker.kind}. "
+                + self.advice
+            )
+        return marker
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that this program wrote here."""
+        marker = self.marker()
+        return marker.files if marker else ()
+
+    def holds(self, name: str) -> bool:
+        """Whether this program wrote the file, and it is still there."""
+        return name in self.files and (self.path / name).is_file()
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise OutputError if a file of someone else has one of these names."""
+        own = self.files
+        for path in (self.path / name for name in names if name not in own):
+            if path.exists() or path.is_symlink():
+                raise OutputError(
+                    f"{path} was not written by this program. Move it, or choose "
+                    f"another folder. {self.advice}"
+                )
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Claim the folder for results of these settings; remove those it lists."""
+        for name in self.files:
+            self.remove(name)
+        with self._errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._mark(Marker(self.kind, settings))
+
+    def write(self, name: str, save: Callable[[Path], Any]) -> Path:
+        """Write a file completely or not at all: ``save`` fills a temporary file."""
+        path = self._list(name)
+        with self._errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, save)
+        return path
+
+    def open(self, name: str) -> TextIO:
+        """An empty text file, open for writing line by line."""
+        path = self._list(name)
+        with self._errors():
+            path.unlink(missing_ok=True)
+            return path.open("x", buffering=1)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that this program wrote, and its folders if they are empty."""
+        marker = self.marker()
+        if marker is None or name not in marker.files:
+            return
+        path = self.path / name
+        with self._errors():
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+            for parent in path.relative_to(self.path).parents[:-1]:
+                folder = self.path / parent
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        left = tuple(other for other in marker.files if other != name)
+        self._mark(Marker(self.kind, marker.settings, left))
+
+    def _list(self, name: str) -> Path:
+        """Add a file to the marker before it is written."""
+        self.check([name])
+        marker = self.marker()
+        if marker is None:
+            raise OutputError(f"{self.path} has been removed")
+        if name not in marker.files:
+            self._mark(Marker(self.kind, marker.settings, (*marker.files, name)))
+        return self.path / name
+
+    def _mark(self, marker: Marker) -> None:
+        text = json.dumps({"program": PROGRAM, **vars(marker)}, indent=1) + "\n"
+        with self._errors():
+            _replace(self.path / MARKER, lambda path: path.write_text(text))
+
+    def _parse(self, text: str) -> Marker:
+        try:
+            content = json.loads(text)
+            if content.pop("program") != PROGRAM:
+                raise ValueError
+            marker = Marker(**content | {"files": tuple(content["files"])})
+            if not all(map(self._is_within, marker.files)):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(
+                f"{self.path / MARKER} is corrupt or not of this program, so that "
+                f"nothing in {self.path} is changed. {self.advice}"
+            ) from error
+        return marker
+
+    def _is_within(self, name: str) -> bool:
+        inner = PurePosixPath(name)
+        if not inner.parts or inner.is_absolute() or ".." in inner.parts:
+            return False
+        folder = (self.path / name).parent.resolve()  # follows links
+        return folder.is_relative_to(self.path.resolve())
+
+    def _is_foreign(self) -> str:
+        return (
+            f"{self.path} is not empty, and this program did not make it: it has no "
+            f"{MARKER}. Nothing in it was changed. {self.advice} If it holds results "
+            "of an earlier version, which kept no list of its files, move or delete "
+            "them yourself."
+        )
+
+    @contextmanager
+    def _errors(self):
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self.path}: {error.strerror or error}"
+            ) from error
+
+
+def _replace(path: Path, save: Callable[[Path], Any]) -> None:
+    unfinished = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        save(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
