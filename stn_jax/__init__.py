@@ -5,8 +5,8 @@ Conventions, the same in every function:
 - ``image`` is ``(*batch, H, W, C)``, channels last; volumes ``(*batch, D, H, W, C)``.
 - ``grid`` is ``(*batch, h, w, 2)``, last axis ``(x, y)``; for volumes ``(*batch, d, h,
   w, 3)``, last axis ``(x, y, z)``; normalized: -1 and 1 are the borders of the image.
-- A grid goes from output to input: ``grid[i, j]`` says where in the input the output
-  pixel (i, j) is read, the paper's T_theta(G).
+- A grid goes from output to input: ``grid[i, j]`` is the point of the input at which
+  output pixel (i, j) is sampled, the paper's T_theta(G).
 - ``theta`` is absolute: affine ``(*batch, 2, 3)`` or ``(*batch, 3, 4)``, the identity
   ``[[1, 0, 0], [0, 1, 0]]``; projective ``(*batch, 3, 3)`` or ``(*batch, 4, 4)``; for
   thin plate splines the positions of the control points in the input, ``(*batch, K,
@@ -16,6 +16,23 @@ Conventions, the same in every function:
   are the centers of the outermost pixels or the edges of the image.
 - Leading axes are batch axes; those of two inputs broadcast against each other.
 - Coordinates and weights are computed in float32 or better; images keep their dtype.
+
+Where things are. Each file imports only from those above it, and each folder lists its
+own files in the same way::
+
+    _checks      validation of arguments
+    _batching    from one example to any leading axes
+    coordinates  pixels <-> [-1, 1]; decides what align_corners means
+    matrices     matrices of other libraries and conventions
+    grids/       WHERE each output pixel is sampled
+    sampling/    WHAT is sampled there
+    transforms/  PARAMETERS -> grid: families of transformations
+    fitting/     POINTS -> parameters: least squares
+    warping      warp: a family and a sampler in one call
+    pooling      pooling layers of the localization networks
+    nnx          Flax NNX modules
+    linen        Flax Linen modules
+    cpu/         the command python -m stn_jax.cpu
 """
 
 # ruff: isort: skip_file
@@ -23,47 +40,66 @@ Conventions, the same in every function:
 import importlib
 from typing import Any
 
-# sampling grids: where each output pixel is read
-from .affine import affine_grid as affine_grid
-from .affine import basis_grid as basis_grid
-from .projective import projective_grid as projective_grid
-from .flow import flow_grid as flow_grid
-from .tps import tps_grid as tps_grid
-from .tps import control_lattice as control_lattice
+# sampling grids: where each output pixel is sampled
+from .grids import affine_grid, projective_grid, tps_grid, flow_grid, basis_grid
+from .grids import control_lattice
 
-# samplers: what is read there
-from .sampling import bilinear_sample as bilinear_sample
-from .sampling import sample as sample
-from .kernels import Kernel as Kernel
+# samplers: what is sampled there
+from .sampling import bilinear_sample, sample, Kernel
 
 # coordinates: pixels and [-1, 1]
-from .coordinates import identity_grid as identity_grid
-from .coordinates import inside as inside
-from .coordinates import to_normalized as to_normalized
-from .coordinates import to_pixels as to_pixels
+from .coordinates import identity_grid, inside, to_normalized, to_pixels
 
-# transformations from corresponding points
-from .fitting import fit_affine as fit_affine
-from .fitting import fit_projective as fit_projective
-from .fitting import fit_rank as fit_rank
-from .fitting import fit_similarity as fit_similarity
-from .fitting import fit_tps as fit_tps
+# parameters from corresponding points
+from .fitting import fit_affine, fit_projective, fit_rank, fit_similarity, fit_tps
 
-# matrices between conventions: pixels, corners, resolutions
-from . import matrices as matrices
-from .matrices import convert as convert
-from .matrices import from_pixel as from_pixel
-from .matrices import to_pixel as to_pixel
+# matrices of other conventions: pixels, align_corners, resolutions
+from . import matrices
+from .matrices import convert, from_pixel, to_pixel
 
-# families of transformations: parameters -> grid, and the two steps in one
-from . import transforms as transforms
-from .warping import warp as warp
+# families of transformations, and warp: a family's grid and a sampler in one call
+from . import transforms
+from .warping import warp
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Kernel",
+    "affine_grid",
+    "basis_grid",
+    "bilinear_sample",
+    "control_lattice",
+    "convert",
+    "fit_affine",
+    "fit_projective",
+    "fit_rank",
+    "fit_similarity",
+    "fit_tps",
+    "flow_grid",
+    "from_pixel",
+    "identity_grid",
+    "inside",
+    "linen",
+    "matrices",
+    "nnx",
+    "projective_grid",
+    "sample",
+    "to_normalized",
+    "to_pixel",
+    "to_pixels",
+    "tps_grid",
+    "transforms",
+    "warp",
+]
+
 
 def __getattr__(name: str) -> Any:
-    """The modules, ``nnx`` and ``linen``, import Flax only when they are asked for."""
+    """Import the Flax modules, ``nnx`` and ``linen``, at their first use."""
     if name in ("nnx", "linen"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names alone; the folders stay importable."""
+    return [*__all__, "__version__"]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import as_coordinates, as_size, check_choice
+from ._checks import as_coordinates, as_size, check_choice
 
 
 def identity_grid(

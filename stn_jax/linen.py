@@ -10,9 +10,9 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import ArrayLike
 
-from .checks import check_features
-from .kernels import Kernel
+from ._checks import check_features
 from .pooling import average_pool, max_pool
+from .sampling.kernels import Kernel
 from .transforms import Affine, Transform
 from .warping import warp
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .checks import as_coordinates, as_size, check_choice
+from ._checks import as_coordinates, as_size, check_choice
 from .coordinates import center_and_half
 
 

@@ -13,9 +13,9 @@ from flax import nnx
 from jax import lax
 from jax.typing import ArrayLike
 
-from .checks import as_size, check_features
-from .kernels import Kernel
+from ._checks import as_size, check_features
 from .pooling import average_pool, max_pool
+from .sampling.kernels import Kernel
 from .transforms import Affine, Transform
 from .warping import warp
 

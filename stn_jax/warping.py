@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .checks import as_image, as_size, check_choice, promote
-from .choice import check_implementation, is_separable
-from .kernels import PROFILES, Kernel
-from .lifting import lift
-from .padding import as_modes
-from .sampling import as_fill, as_pixels, prepare, sample
-from .separable import antialiased, interpolate_separably
+from ._batching import lift
+from ._checks import as_image, as_size, check_choice, promote
+from .sampling.api import as_fill, as_pixels, prepare, sample
+from .sampling.dispatch import check_implementation, is_separable
+from .sampling.kernels import PROFILES, Kernel
+from .sampling.padding import as_modes
+from .sampling.separable import antialiased, interpolate_separably
 from .transforms import Transform
 
 

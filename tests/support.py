@@ -15,9 +15,9 @@ import references
 from conftest import enable_x64
 from scipy import ndimage
 
-from stn_jax import lifting, sample
-from stn_jax.kernels import METHODS, SPLINES
-from stn_jax.padding import RULES
+from stn_jax import _batching, sample
+from stn_jax.sampling.kernels import METHODS, SPLINES
+from stn_jax.sampling.padding import RULES
 
 SIZES = {2: (4, 3), 3: (2, 3, 4)}
 FILL = 1
@@ -137,7 +137,7 @@ def cell(works):
 def rows(method):
     """A method's lines of the table."""
     # step by step: compiling each cell as a program would take minutes
-    plain = mock.patch.object(lifting, "_compiled", lifting._vectorized)
+    plain = mock.patch.object(_batching, "_compiled", _batching._vectorized)
     with enable_x64(), plain:
         for ndim in (2, 3):
             cells = [cell(supported(method, mode, ndim)) for mode in RULES]

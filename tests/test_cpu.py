@@ -21,8 +21,8 @@ from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stn_jax import bilinear_sample, sample
-from stn_jax.cpu import build, ffi
-from stn_jax.padding import RULES
+from stn_jax.sampling.cpu import build, ffi
+from stn_jax.sampling.padding import RULES
 
 CALL = "stn_jax_cpu_"
 slow = partial(pytest.param, marks=pytest.mark.slow)
@@ -707,7 +707,7 @@ def test_a_truncated_library_in_processes_of_their_own(broken, tmp_path):
     assert sample_alone(tmp_path, {}, SAMPLE).count("RuntimeWarning") == 1
     done = command("build")
     assert (done.returncode, done.stderr) == (0, "")
-    is_called = "from stn_jax.cpu import is_on\nassert is_on()\n"
+    is_called = "from stn_jax.sampling.cpu import is_on\nassert is_on()\n"
     assert sample_alone(tmp_path, {}, SAMPLE + is_called) == ""
 
 

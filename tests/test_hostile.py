@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stn_jax import Kernel, bilinear_sample, sample, to_pixels
-from stn_jax.kernels import METHODS
-from stn_jax.padding import FAR, RULES
-from stn_jax.taps import Axis
+from stn_jax.sampling.kernels import METHODS
+from stn_jax.sampling.padding import FAR, RULES
+from stn_jax.sampling.plan import Axis
 
 MODES = list(RULES)
 TENT = Kernel(1, lambda d: jnp.maximum(0, 1 - jnp.abs(d)))

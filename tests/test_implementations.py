@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stn_jax import Kernel, linen, nnx, sample, warp
-from stn_jax.kernels import METHODS
-from stn_jax.padding import RULES
+from stn_jax.sampling.kernels import METHODS
+from stn_jax.sampling.padding import RULES
 from stn_jax.transforms import Affine, Attention, Translation
 
 SIZES = {2: (5, 6), 3: (3, 4, 5)}

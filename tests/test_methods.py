@@ -10,8 +10,8 @@ from gradients import check_derivatives
 from scipy import ndimage
 
 from stn_jax import Kernel, identity_grid, inside, sample, to_pixels
-from stn_jax.kernels import METHODS, SPLINES, taps
-from stn_jax.splines import MARGIN
+from stn_jax.sampling.kernels import METHODS, SPLINES, taps
+from stn_jax.sampling.splines import MARGIN
 
 SHARP = [name for name in METHODS if name not in SPLINES]
 MODES = ["zeros", "border", "reflection", "wrap"]

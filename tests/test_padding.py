@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stn_jax.padding import FAR, RULES, as_modes
+from stn_jax.sampling.padding import FAR, RULES, as_modes
 
 PAD = 20  # several times the longest axis
 

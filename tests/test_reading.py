@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from stn_jax import bilinear_sample, sample
-from stn_jax.padding import RULES
-from stn_jax.reading import METHODS, read
-from stn_jax.taps import Axis, weighted_sum
+from stn_jax.sampling.gather import weighted_sum
+from stn_jax.sampling.padding import RULES
+from stn_jax.sampling.plan import Axis
+from stn_jax.sampling.primitive import METHODS, read
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZES = {2: (5, 4), 3: (3, 4, 2)}

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -75,73 +76,64 @@ def test_a_class_explains_itself(cls):
             assert member.__doc__, f"{cls.__name__}.{name} has no docstring"
 
 
-# the tower of imports
+# one direction of imports: the lists in the packages' docstrings
 
-STN_JAX = [
-    ["checks", "padding", "pooling", "kernels", "lifting", "least_squares"],
-    ["splines", "rotations", "choice"],
-    ["coordinates"],
-    ["taps"],
-    ["adjoint", "cpu", "products"],
-    ["reading"],
-    ["interpolation"],
-    ["affine", "projective", "flow", "tps", "sampling", "separable"],
-    ["group", "matrices", "correspondences"],
-    ["groups", "similarities", "fitting"],
-    ["transforms"],
-    ["warping"],
-    ["nnx", "linen"],
-    ["__init__"],
-]
-TRAIN = [
-    ["configs"],
-    ["idx", "paper", "folder"],
-    ["mnist"],
-    ["data"],
-    ["distortions", "convolution"],
-    ["tasks", "classifiers"],
-    ["models"],
-    ["torch_weights", "objective", "triplets"],
-    ["evaluate", "checkpoints", "steps"],
-    ["loop"],
-    ["plots", "results"],
-    ["experiment"],
-    ["compare", "table", "report", "colocalization"],
-    ["__main__"],
-    ["__init__"],
+
+def listed(package: Path) -> list[str]:
+    """The files and folders that a package's docstring lists, in order."""
+    doc = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    return re.findall(r"^ {4}(\w+)/?(?: {2,}.+)?$", doc, re.M)
+
+
+PACKAGES = [
+    folder.relative_to(ROOT)
+    for name in ("stn_jax", "train")
+    for folder in sorted({path.parent for path in (ROOT / name).rglob("*.py")})
+    if len(list(folder.glob("*.py"))) > 3
 ]
 
 
-def imports(path: Path) -> set[str]:
-    """The modules of its own package that a file imports, wherever it does."""
+@pytest.mark.parametrize("package", PACKAGES, ids=str)
+def test_a_package_lists_its_files(package):
+    folder = ROOT / package
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(listed(folder)) == sorted(files | folders)
+
+
+def imports(path: Path) -> set[tuple[str, ...]]:
+    """The modules that a file imports from its own package, wherever it does."""
+    module = path.relative_to(ROOT).with_suffix("").parts
     found = set()
-    package, *below = path.relative_to(ROOT).parts
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == len(below):
-            names = [alias.name for alias in node.names]
-            found |= {node.module} if node.module else set(names)
-        if isinstance(node, ast.ImportFrom | ast.Import):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = module[: -node.level] + tuple((node.module or "").split("."))
+            base = tuple(part for part in base if part)
+            named = {(*base, alias.name) for alias in node.names}
+            found |= named if node.module is None else {base}
+        elif isinstance(node, ast.ImportFrom | ast.Import):
             names = [alias.name for alias in node.names]
             roots = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
-            absolute = {root for root in roots if root.startswith(package)}
-            assert not absolute, f"{path} should import its own package relatively"
+            own = {root for root in roots if root.split(".")[0] == module[0]}
+            assert not own, f"{path} should import its own package relatively"
     return found
 
 
-@pytest.mark.parametrize(("package", "tower"), [("stn_jax", STN_JAX), ("train", TRAIN)])
-def test_imports_only_go_down(package, tower):
-    files = {path.stem: path for path in (ROOT / package).glob("*.py")}
-    folders = {
-        path.parent.name: path for path in (ROOT / package).glob("*/__init__.py")
-    }
-    files |= folders
-    floors = {name: floor for floor, names in enumerate(tower) for name in names}
-    assert files.keys() == floors.keys(), "give every file its floor in the tower"
-    for name, path in files.items():
+@pytest.mark.parametrize("package", ["stn_jax", "train"])
+def test_imports_only_go_up_the_lists(package):
+    for path in (ROOT / package).rglob("*.py"):
+        module = path.relative_to(ROOT).with_suffix("").parts
         for imported in imports(path):
-            assert floors[imported] < floors[name], (
-                f"{package}/{name}.py imports {imported}, which is not below it"
-            )
+            pairs = list(zip(module, imported, strict=False))
+            depth = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+            if depth >= min(len(module), len(imported)) or module[depth] == "__init__":
+                continue
+            order = listed(ROOT.joinpath(*module[:depth]))
+            if imported[depth] in order:
+                assert order.index(imported[depth]) < order.index(module[depth]), (
+                    f"{path.relative_to(ROOT)} imports {'.'.join(imported)}, which "
+                    f"{'/'.join(module[:depth])}/__init__.py lists below it"
+                )
 
 
 def test_the_library_does_not_know_the_training_program():

@@ -4,7 +4,7 @@ import pytest
 import support
 from conftest import ROOT
 
-from stn_jax.kernels import METHODS
+from stn_jax.sampling.kernels import METHODS
 
 PAGE = (ROOT / "docs" / "support.md").read_text()
 

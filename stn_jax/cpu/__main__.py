@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 
-from . import build, ffi
+from ..sampling.cpu import build, ffi
 
 BUILD = "python -m stn_jax.cpu build"
 

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .affine import affine_grid, affine_source
-from .checks import as_coordinates, as_params, as_points, promote
-from .coordinates import at_finite
-from .lifting import lift
+from .._batching import lift
+from .._checks import as_coordinates, as_params, as_points, promote
+from ..coordinates import at_finite
+from ..grids.affine import affine_grid, affine_source
+
+
+class Transform(Protocol):
+    """What the modules ask of a family; any class that has these members is one."""
+
+    @property
+    def num_params(self) -> int:
+        """P, how many numbers describe one transformation."""
+        ...
+
+    @property
+    def identity(self) -> jax.Array:
+        """The parameters at which a layer starts, ``(P,)``."""
+        ...
+
+    def grid(
+        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+    ) -> jax.Array:
+        """``(*batch, P)`` to the sampling grids ``(*batch, *size, ndim)``."""
+        ...
 
 
 class Group:

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .checks import promote
-from .taps import Axis
+from .._checks import promote
+from .plan import Axis
 
 # Channels from which on one image after the other is faster than all at once: then an
 # image's taps fill the caches, and the loop over the images is short beside them.

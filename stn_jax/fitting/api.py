@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import jax
 from jax.typing import ArrayLike
 
-from .checks import as_points, as_size, check_choice
-from .correspondences import (
+from .._checks import as_points, as_size, check_choice
+from .solvers import (
     RANKS,
     affine_matrix,
     fit,

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from . import products
-from .checks import promote
+from .._checks import promote
+from . import dense
+from .gather import add_around, weighted_sum
 from .kernels import Kernel
-from .reading import METHODS, read
-from .taps import Axis, add_around, weighted_sum
+from .plan import Axis
+from .primitive import METHODS, read
 
 
 def interpolate(
@@ -42,7 +43,7 @@ def interpolate(
         return finish(total, grid, fill, has_nan=True, **finishing)
     points = jnp.where(jnp.isnan(grid), 0, grid)
     if implementation == "dense":
-        total = products.weighted_sum(image, points, **kernel)
+        total = dense.weighted_sum(image, points, **kernel)
     else:
         total = weighted_sum(image, points, **kernel)
     return finish(total, grid, fill, **finishing)

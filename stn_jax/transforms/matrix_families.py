@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .checks import as_positive
-from .group import Group, homogeneous
-from .projective import projective_grid, projective_source
+from .._checks import as_positive
+from ..grids.projective import projective_grid, projective_source
+from .base import Group, homogeneous
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from .checks import (
+from .._batching import lift
+from .._checks import (
     as_coordinates,
     as_image,
     check_choice,
     check_image_and_grid,
     promote,
 )
-from .choice import check_implementation
-from .coordinates import COORDINATES
-from .interpolation import interpolate
+from ..coordinates import COORDINATES
+from .dispatch import check_implementation
+from .interpolate import interpolate
 from .kernels import METHODS, SPLINES, Kernel
-from .lifting import lift
 from .padding import as_modes
+from .plan import Axis
 from .splines import coefficients, margin
-from .taps import Axis
 
 
 def sample(

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import check_choice
-from ..coordinates import center_and_half
-from ..taps import Axis
+from ..._checks import check_choice
+from ...coordinates import center_and_half
+from ..plan import Axis
 from . import build
 
 VALUES, COTANGENTS = build.FUNCTIONS

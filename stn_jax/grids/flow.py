@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .checks import as_coordinates, as_size
-from .coordinates import axis_displacement, open_grid
+from .._checks import as_coordinates, as_size
+from ..coordinates import axis_displacement, open_grid
 
 
 def flow_grid(

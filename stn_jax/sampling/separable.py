@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .checks import promote
-from .coordinates import axis_inside, axis_of_centers, axis_to_pixels, center_and_half
-from .interpolation import finish
+from .._checks import promote
+from ..coordinates import axis_inside, axis_of_centers, axis_to_pixels, center_and_half
+from .dense import along, separable_sum
+from .interpolate import finish
 from .kernels import Kernel, profile
-from .products import along, separable_sum
-from .taps import Axis
+from .plan import Axis
 
 
 def interpolate_separably(

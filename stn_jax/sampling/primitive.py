@@ -3,9 +3,9 @@
 It has three operations, all on ``images (P, *size, C)`` read at ``points (P, M, n)``:
 the values ``(P, M, C)``, their tangents, and the cotangents of images and points. Each
 is defined by plain JAX (``_values``), which also defines all higher derivatives; on a
-CPU the cotangents are those of :mod:`stn_jax.adjoint`. A mapped axis is folded: into P
-where each example has an image of its own, into M where all read the same one, which
-therefore is never copied.
+CPU the cotangents are those of :mod:`stn_jax.sampling.gradients`. A mapped axis is
+folded: into P if each example has its own image, else into M, so that a shared image is
+never copied.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import adjoint, choice, cpu, kernels, products, taps
-from .taps import Axis
+from . import cpu, dense, dispatch, gather, gradients, kernels
+from .plan import Axis
 
 # those that are read so; one tap without a slope, "nearest" gains nothing by it
 METHODS = tuple(name for name in kernels.METHODS if name != "nearest")
@@ -40,7 +40,7 @@ def read(
     with zeros where no pixel is, and NaN at a point with a NaN.
 
     By gathers or by dense products; where ``implementation`` does not say, as
-    :mod:`stn_jax.choice` has it for the platform.
+    :mod:`stn_jax.sampling.dispatch` has it for the platform.
     """
     image, points = _all_varying(image, points)
     *shape, n = points.shape
@@ -57,7 +57,7 @@ def _values(
     image: jax.Array, points: jax.Array, *, implementation: str | None, **options: Any
 ) -> list[jax.Array]:
     is_dense = implementation == "dense"
-    weighted_sum = products.weighted_sum if is_dense else taps.weighted_sum
+    weighted_sum = dense.weighted_sum if is_dense else gather.weighted_sum
 
     def one(image: jax.Array, points: jax.Array) -> jax.Array:
         is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
@@ -129,7 +129,7 @@ def _primitive(
 
     def on_tpu(context: Any, *arrays: Any, **options: Any) -> Any:
         _, *size, _ = context.avals_in[0].shape
-        if options["implementation"] is None and choice.is_dense("tpu", size):
+        if options["implementation"] is None and dispatch.is_dense("tpu", size):
             options["implementation"] = "dense"
         return _lower(plain, context, *arrays, **options)
 
@@ -159,7 +159,7 @@ def _abstract(plain: Callable, *avals: Any, **options: Any) -> list[Any]:
 _values_p = _primitive("stn_jax_values", _values, compiled=cpu.values)
 _tangents_p = _primitive("stn_jax_tangents", _tangents)
 _cotangents_p = _primitive(
-    "stn_jax_cotangents", _cotangents, adjoint.cotangents, cpu.cotangents
+    "stn_jax_cotangents", _cotangents, gradients.cotangents, cpu.cotangents
 )
 
 

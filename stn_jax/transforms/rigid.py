@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .checks import as_positive
-from .group import Group, homogeneous
+from .._checks import as_positive
+from .base import Group, homogeneous
 from .rotations import rotation_matrix, rotation_of
 
 

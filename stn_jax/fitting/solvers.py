@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .checks import as_coordinates, as_points, check_regularization, promote
+from .._batching import lift
+from .._checks import as_coordinates, as_points, check_regularization, promote
+from ..grids.tps import control_lattice, terms
+from ..transforms.rotations import cross_matrix, rotation_matrix
 from .least_squares import least_squares, pseudo_solve, rank
-from .lifting import lift
-from .rotations import cross_matrix, nearest_rotation
-from .tps import control_lattice, terms
 
 
 def fit(
@@ -124,6 +124,29 @@ def similarity_matrix(
     linear = jnp.where(total == 0, start, linear / jnp.where(total == 0, 1, total))
     matrix = jnp.eye(n + 1, dtype=s.dtype).at[:n, :n].set(linear)
     return _leave(matrix, source_frame, target_frame)[:n]
+
+
+def nearest_rotation(matrix: jax.Array) -> jax.Array:
+    """The rotation R of the largest trace of ``R^T matrix``, (3, 3).
+
+    The singular value decomposition finds it, but its derivatives divide by differences
+    of singular values; two steps of Newton's method from there carry the derivatives,
+    exact to second order. Where the matrix leaves a rotation open, none is chosen, by
+    the grain of the identity that is added at first.
+    """
+    known = jax.lax.stop_gradient(matrix)
+    grain = jnp.sqrt(jnp.finfo(matrix.dtype).eps) * jnp.abs(known).max()
+    u, _, vt = jnp.linalg.svd(known + grain * jnp.eye(3, dtype=matrix.dtype))
+    handed = jnp.sign(jnp.linalg.det(u @ vt))
+    rotation = u @ (jnp.ones_like(vt).at[-1].set(handed) * vt)
+    for _ in range(2):
+        left = rotation.T @ matrix
+        symmetric = (left + left.T) / 2
+        trace = jnp.trace(symmetric) * jnp.eye(3, dtype=matrix.dtype)
+        (_, ab, ac), (ba, _, bc), (ca, cb, _) = left
+        turn = pseudo_solve(trace - symmetric, jnp.stack([cb - bc, ac - ca, ba - ab]))
+        rotation = rotation @ rotation_matrix(turn)
+    return rotation
 
 
 def spline_values(

@@ -11,9 +11,9 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import as_points, as_size, check_regularization
-from .coordinates import at_finite, axis_of_centers
-from .lifting import lift
+from .._batching import lift
+from .._checks import as_points, as_size, check_regularization
+from ..coordinates import at_finite, axis_of_centers
 
 
 def control_lattice(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .checks import check_choice
+from .._checks import check_choice
 
 IMPLEMENTATIONS = ("gather", "dense")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .checks import promote
+from .._checks import promote
 from .kernels import Kernel
-from .taps import Axis
+from .plan import Axis
 
 
 def weights(method: str | Kernel, axis: Axis, x: jax.Array) -> jax.Array:

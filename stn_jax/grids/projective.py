@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .checks import as_coordinates, as_size
-from .coordinates import open_grid
-from .lifting import lift
+from .._batching import lift
+from .._checks import as_coordinates, as_size
+from ..coordinates import open_grid
 
 
 def projective_grid(

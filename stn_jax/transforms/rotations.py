@@ -10,8 +10,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .least_squares import pseudo_solve
-
 
 def rotation_matrix(rotation: jax.Array) -> jax.Array:
     """The matrix ``(n, n)`` of an angle ``(1,)`` or a rotation vector ``(3,)``."""
@@ -50,29 +48,6 @@ def cross_matrix(v: jax.Array) -> jax.Array:
     x, y, z = v
     o = jnp.zeros_like(x)
     return jnp.stack([o, -z, y, z, o, -x, -y, x, o]).reshape(3, 3)
-
-
-def nearest_rotation(matrix: jax.Array) -> jax.Array:
-    """The rotation R of the largest trace of ``R^T matrix``, (3, 3).
-
-    The singular value decomposition finds it, but its derivatives divide by differences
-    of singular values; two steps of Newton's method from there carry the derivatives,
-    exact to second order. Where the matrix leaves a rotation open, none is chosen, by
-    the grain of the identity that is added at first.
-    """
-    known = jax.lax.stop_gradient(matrix)
-    grain = jnp.sqrt(jnp.finfo(matrix.dtype).eps) * jnp.abs(known).max()
-    u, _, vt = jnp.linalg.svd(known + grain * jnp.eye(3, dtype=matrix.dtype))
-    handed = jnp.sign(jnp.linalg.det(u @ vt))
-    rotation = u @ (jnp.ones_like(vt).at[-1].set(handed) * vt)
-    for _ in range(2):
-        left = rotation.T @ matrix
-        symmetric = (left + left.T) / 2
-        trace = jnp.trace(symmetric) * jnp.eye(3, dtype=matrix.dtype)
-        (_, ab, ac), (ba, _, bc), (ca, cb, _) = left
-        turn = pseudo_solve(trace - symmetric, jnp.stack([cb - bc, ac - ca, ba - ab]))
-        rotation = rotation @ rotation_matrix(turn)
-    return rotation
 
 
 def _quaternion(matrix: jax.Array) -> jax.Array:

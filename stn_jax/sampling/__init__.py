@@ -1,0 +1,22 @@
+"""Samplers: what is sampled at the points of a grid.
+
+The files in order of imports::
+
+    kernels      weights of the pixels around a point, along one axis
+    padding      which pixel the extended image shows at an index, along one axis
+    splines      prefilter of the B-splines, along one axis
+    plan         what a call of the sampler decides before it runs
+    gather       eq. (3): look up the few pixels around each point
+    dense        eq. (3): weigh all pixels by matrix products
+    gradients    the hand-written cotangents of gather
+    cpu/         the compiled CPU kernel
+    dispatch     which of these runs: every decision by platform or shape
+    primitive    JAX primitive: jvp, transpose, vmap and lowering
+    interpolate  one image, one grid
+    separable    one image, one axis-aligned matrix: a matrix product for each axis
+    api          sample, bilinear_sample
+"""
+
+from .api import bilinear_sample as bilinear_sample
+from .api import sample as sample
+from .kernels import Kernel as Kernel

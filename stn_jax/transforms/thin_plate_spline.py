@@ -1,0 +1,93 @@
+"""Thin plate splines through a lattice of control points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+from jax.typing import ArrayLike
+
+from .._checks import as_params, as_points, as_size, promote
+from ..grids.tps import control_lattice, lattice_points, tps_grid, tps_points
+
+
+@dataclass(frozen=True)
+class ThinPlateSpline:
+    """A thin plate spline through a lattice of control points.
+
+    The parameters are the positions in the input at which the lattice's points are
+    read, normalized, in lattice order (row-major), x then y (then z).
+
+    Args:
+      shape: ``(rows, columns)`` of the lattice, or ``(layers, rows, columns)`` for
+        volumes, at least 2 each.
+      regularization: as in :func:`~stn_jax.tps_grid`.
+
+    >>> ThinPlateSpline((4, 4)).num_params
+    32
+    >>> tps = ThinPlateSpline((2, 3))
+    >>> tps.grid(tps.identity, (28, 28)).shape
+    (28, 28, 2)
+    """
+
+    shape: tuple[int, ...] = (4, 4)
+    regularization: float = 0.0
+
+    def __post_init__(self) -> None:
+        due = (
+            "shape must be (rows, columns) or (layers, rows, columns) of the control "
+            "lattice, at least 2 each"
+        )
+        shape = as_size(self.shape, due)
+        if min(shape) < 2:
+            raise ValueError(f"{due}; got {self.shape!r}")
+        object.__setattr__(self, "shape", shape)
+
+    @property
+    def ndim(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.shape)
+
+    @property
+    def num_params(self) -> int:
+        """Two, or three, for each control point."""
+        return self.ndim * math.prod(self.shape)
+
+    @property
+    def identity(self) -> jax.Array:
+        """The control lattice itself, flat: ``(P,)``."""
+        return control_lattice(self.shape).reshape(-1)
+
+    def grid(
+        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+    ) -> jax.Array:
+        """``(*batch, P)`` to the sampling grids ``(*batch, *size, ndim)``, normalized;
+        see :func:`~stn_jax.tps_grid`.
+        """
+        return tps_grid(
+            self._control_points(params),
+            size,
+            target_points=lattice_points(self.shape),
+            regularization=self.regularization,
+            align_corners=align_corners,
+        )
+
+    def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
+        """Points of the output, ``(*batch, N, ndim)``, to where they are in the input.
+
+        Both normalized; what is infinite stays so.
+        """
+        control, points = self._control_points(params), as_points(points, "points")
+        dtype = promote(control.dtype, points.dtype)
+        return tps_points(
+            control.astype(dtype),
+            points.astype(dtype),
+            lattice_points(self.shape),
+            self.regularization,
+        )
+
+    def _control_points(self, params: ArrayLike) -> jax.Array:
+        params = as_params(params, self)
+        return params.reshape(*params.shape[:-1], -1, self.ndim)
