@@ -45,7 +45,7 @@ from .grids import affine_grid, projective_grid, tps_grid, flow_grid, basis_grid
 from .grids import control_lattice
 
 # samplers: what is sampled there
-from .sampling import bilinear_sample, sample, Kernel
+from .sampling import bilinear_sample, sample, Sampler, Kernel
 
 # coordinates: pixels and [-1, 1]
 from .coordinates import identity_grid, inside, to_normalized, to_pixels
@@ -65,6 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Kernel",
+    "Sampler",
     "affine_grid",
     "basis_grid",
     "bilinear_sample",

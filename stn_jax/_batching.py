@@ -1,10 +1,9 @@
-"""From one image to any leading axes, in one program."""
+"""From one example to any leading axes, in one program."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,25 +13,28 @@ import jax.numpy as jnp
 def lift(
     function: Callable[..., jax.Array],
     signature: str,
-    options: dict[str, Any] | None = None,
     *,
+    static: Mapping[str, Any] | None = None,
     compiled: bool = True,
     **arrays: jax.Array,
 ) -> jax.Array:
-    """Apply a function of single examples over the leading axes of the arrays.
+    """Apply a function of one example over the leading axes of the arrays.
 
-    The leading axes broadcast; an array that lacks one is not copied along it, but
-    stays as it is under ``jax.vmap``. Outside of ``jax.jit`` the function runs as one
-    program all the same, compiled once for the same options and shapes.
+    The leading axes broadcast. An array that lacks one of them is not copied along it:
+    it stays unmapped under ``jax.vmap``. Outside of ``jax.jit`` the function is
+    compiled as well, once for the same static arguments and shapes.
 
     Args:
-      function: takes the arrays in order, with the axes of ``signature`` alone, and the
-        options by name.
-      signature: those axes, as in ``jnp.vectorize``: "(H,W,C),(h,w,n)->(h,w,C)".
-      options: hashable.
-      compiled: False where the options hold a function that may be another at each
-        call, or hold traced values.
-      **arrays: by the names that an error should give them.
+      function: takes the arrays and the static arguments, all by name.
+      signature: the axes of one example for each array, in order, as in
+        ``jnp.vectorize``: "(H,W,C),(h,w,n)->(h,w,C)".
+      static: hashable arguments.
+      compiled: False where a static argument holds a function, which may be another
+        one at each call, or traced values.
+      **arrays: by the function's names for them, which errors use too.
+
+    Raises:
+      ValueError: the leading axes do not broadcast.
     """
     inputs = re.findall(r"\(([^)]*)\)", signature.split("->")[0])
     cores = [len(axes.split(",")) if axes else 0 for axes in inputs]
@@ -40,29 +42,49 @@ def lift(
         name: array.shape[: array.ndim - core]
         for (name, array), core in zip(arrays.items(), cores, strict=True)
     }
-    try:
-        jnp.broadcast_shapes(*batches.values())
-    except ValueError:
-        got = " and ".join(f"{axes} of {name}" for name, axes in batches.items())
-        raise ValueError(f"leading axes must broadcast; got {got}") from None
-    # of one rank, for those who forbid rank promotion in their programs
+    _check_broadcast(batches)
+    # of one rank, for users who forbid rank promotion in their programs
     rank = max(len(axes) for axes in batches.values())
     aligned = [
         jnp.expand_dims(array, range(rank - len(axes)))
         for array, axes in zip(arrays.values(), batches.values(), strict=True)
     ]
     run = _compiled if compiled else _vectorized
-    return run(function, signature, tuple((options or {}).items()), *aligned)
+    return run(function, signature, (*arrays,), (*(static or {}).items(),), *aligned)
+
+
+def _check_broadcast(batches: dict[str, tuple[int, ...]]) -> None:
+    if _fit(*batches.values()):
+        return
+    batches = {name: axes for name, axes in batches.items() if axes}
+    got = " and ".join(f"{axes} of {name}" for name, axes in batches.items())
+    remedy = ""
+    if len(batches) == 2:
+        (first, axes), (second, others) = batches.items()
+        if len(axes) == 1 and _fit((*axes, 1), others):
+            remedy = f". For several {second} of each {first}: {first}[:, None]"
+    raise ValueError(f"leading axes must broadcast; got {got}{remedy}")
+
+
+def _fit(*batches: tuple[int, ...]) -> bool:
+    try:
+        jnp.broadcast_shapes(*batches)
+    except ValueError:
+        return False
+    return True
 
 
 def _vectorized(
     function: Callable[..., jax.Array],
     signature: str,
-    options: tuple[tuple[str, Any], ...],
+    names: tuple[str, ...],
+    static: tuple[tuple[str, Any], ...],
     *arrays: jax.Array,
 ) -> jax.Array:
-    one = partial(function, **dict(options))
+    def one(*arrays: jax.Array) -> jax.Array:
+        return function(**dict(zip(names, arrays, strict=True)), **dict(static))
+
     return jnp.vectorize(one, signature=signature)(*arrays)
 
 
-_compiled = jax.jit(_vectorized, static_argnums=(0, 1, 2))
+_compiled = jax.jit(_vectorized, static_argnums=(0, 1, 2, 3))

@@ -1,5 +1,7 @@
-"""What the public doors let in: each check returns the value made regular, or raises
-an error that says what arrived and what was due.
+"""Argument validation for the public API.
+
+Each ``as_*`` function returns the canonical value, each ``check_*`` function nothing.
+All raise an error that states what was expected and what was received.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ _SIZE = "size must be (height, width) or (depth, height, width), positive intege
 
 
 def as_size(
-    size: Sequence[int], due: str = _SIZE, ndims: tuple[int, ...] = (2, 3)
+    size: Sequence[int], expected: str = _SIZE, ndims: tuple[int, ...] = (2, 3)
 ) -> tuple[int, ...]:
     """``size`` as a tuple of positive ints, as many as ``ndims`` allows."""
-    message = f"{due}, known when tracing; got {size!r}"
+    message = f"{expected}, known when tracing; got {size!r}"
     if isinstance(size, Tracer):
         raise TypeError(message)
     try:
@@ -46,7 +48,7 @@ def as_coordinates(values: ArrayLike, name: str) -> jax.Array:
 
 
 def promote(a: DTypeLike, b: DTypeLike) -> jnp.dtype:
-    """The dtype that holds both, also for those who forbid implicit promotion."""
+    """The dtype that holds both, also where implicit promotion is an error."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(a, b)
 
@@ -54,26 +56,52 @@ def promote(a: DTypeLike, b: DTypeLike) -> jnp.dtype:
 def as_points(
     values: ArrayLike, name: str, ndims: tuple[int, ...] = (2, 3), least: int = 0
 ) -> jax.Array:
-    """``values`` as ``(*batch, N, n)`` points, at ``least`` so many."""
+    """``values`` as points ``(*batch, N, n)``, with N at least ``least``."""
     points = as_coordinates(values, name)
     ndim = points.shape[-1] if points.ndim >= 2 else 0
     if ndim not in ndims or points.shape[-2] < least:
-        due = " or ".join(map(str, ndims))
+        expected = " or ".join(map(str, ndims))
         some = f", with at least {least} points" if least else ""
         raise ValueError(
-            f"{name} must be (*batch, N, {due}){some}; got shape {points.shape}"
+            f"{name} must be (*batch, N, {expected}){some}; got shape {points.shape}"
         )
     return points
 
 
 def as_params(params: ArrayLike, transform: Any) -> jax.Array:
     """``params`` as the flat parameters ``(*batch, P)`` of a family."""
-    params, due = as_coordinates(params, "params"), transform.num_params
-    if params.shape[-1:] != (due,):
+    params, expected = as_coordinates(params, "params"), transform.num_params
+    if params.shape[-1:] != (expected,):
         raise ValueError(
-            f"params must be (*batch, {due}) for {transform}; got shape {params.shape}"
+            f"params must be flat, (*batch, {expected}), for {transform}; got shape "
+            f"{params.shape}{_flattened(params.shape, transform)}"
         )
     return params
+
+
+def _flattened(shape: tuple[int, ...], transform: Any) -> str:
+    """How matrices become flat parameters, where the shape is that of matrices."""
+    n, expected = getattr(transform, "ndim", 2), transform.num_params
+    if shape[-2:] == (n + 1, n + 1) and hasattr(transform, "params"):
+        return f". Homogeneous matrices become parameters by {transform}.params(matrix)"
+    if len(shape) > 1 and math.prod(shape[-2:]) == expected:
+        flat = ", ".join(map(str, (*shape[:-2], expected)))
+        return f". They become flat by .reshape(*batch, {expected}), here ({flat})"
+    return ""
+
+
+def as_transform(transform: Any) -> Any:
+    """``transform`` as a family: an object with the members of ``Transform``."""
+    expected = "transform must be a family of transformations, such as Affine()"
+    if isinstance(transform, type):
+        name = transform.__name__
+        raise TypeError(f"{expected}; got the class {name}: make one, {name}()")
+    if not (hasattr(transform, "grid") and hasattr(transform, "num_params")):
+        raise TypeError(
+            f"{expected} from stn_jax.transforms, or an object with num_params, "
+            f"identity and grid(params, size); got {transform!r}"
+        )
+    return transform
 
 
 def as_positive(value: Any, name: str) -> float:
@@ -90,7 +118,7 @@ def as_positive(value: Any, name: str) -> float:
 def as_image(
     values: ArrayLike, name: str = "image", *, discrete: bool = False
 ) -> jax.Array:
-    """``values`` as an array of floating or complex, or ``discrete``, pixels."""
+    """``values`` as an array of floating or complex pixels, or ``discrete`` ones."""
     array = _as_array(values, name)
     if not (discrete or jnp.issubdtype(array.dtype, jnp.inexact)):
         raise TypeError(
@@ -102,7 +130,7 @@ def as_image(
 
 
 def check_image_and_grid(image: jax.Array, grid: jax.Array) -> int:
-    """Two for images, three for volumes."""
+    """The number of dimensions: 2 for images, 3 for volumes."""
     ndim = grid.shape[-1] if grid.ndim else 0
     if ndim not in (2, 3) or grid.ndim < ndim + 1:
         raise ValueError(
@@ -110,9 +138,9 @@ def check_image_and_grid(image: jax.Array, grid: jax.Array) -> int:
             f"volumes; got shape {grid.shape}"
         )
     if image.ndim < ndim + 1 or 0 in image.shape[-ndim - 1 : -1]:
-        due = {2: "(*batch, H, W, C)", 3: "(*batch, D, H, W, C)"}[ndim]
+        expected = {2: "(*batch, H, W, C)", 3: "(*batch, D, H, W, C)"}[ndim]
         raise ValueError(
-            f"image must be {due}, with at least one pixel along each axis, for a grid "
+            f"image must be {expected}, with at least one pixel along each axis, for a grid "
             f"of {ndim} coordinates; got shape {image.shape}"
         )
     return ndim
@@ -121,7 +149,7 @@ def check_image_and_grid(image: jax.Array, grid: jax.Array) -> int:
 def check_choice(
     name: str, value: Any, choices: Iterable[str], instead: type | None = None
 ) -> None:
-    """An option must be one of some names, or an instance of a class instead."""
+    """An option must be one of ``choices``, or an instance of the class ``instead``."""
     if instead is not None and isinstance(value, instead):
         return
     if not isinstance(value, str) or value not in choices:
@@ -131,15 +159,31 @@ def check_choice(
 
 
 def check_regularization(value: Any) -> None:
-    """A ridge, where it is known when tracing, must not be negative."""
+    """A ridge that is known when tracing must not be negative."""
     if not isinstance(value, Tracer) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f"regularization must be 0 or more; got {value}")
 
 
-def check_features(
-    features: jax.Array, images: jax.Array, count: int | None = None
-) -> None:
+def check_images(images: jax.Array, ndim: int) -> None:
+    """Images of a module must have a batch axis, ``ndim`` of pixels, and channels."""
+    if images.ndim != ndim + 2:
+        expected = {2: "(B, H, W, C)", 3: "(B, D, H, W, C)"}.get(ndim, "(B, ..., C)")
+        remedy = ""
+        if images.ndim == ndim + 1:
+            remedy = ". Without a channel axis: images[..., None]"
+        raise ValueError(
+            f"images must be {expected}, channels last; got shape {images.shape}"
+            + remedy
+        )
+
+
+def check_features(features: Any, images: jax.Array, count: int | None = None) -> None:
     """A localization network must return a row of ``count`` features for each image."""
+    if not hasattr(features, "shape"):
+        raise TypeError(
+            f"localization must return an array (B, {count or 'features'}); got "
+            f"{type(features).__name__}"
+        )
     is_row = features.ndim == 2 and features.shape[0] == images.shape[0]
     if not is_row or features.shape[1] != (count or features.shape[1]):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pixel and normalized coordinates: the one place that knows what align_corners means.
+"""Pixel and normalized coordinates: here alone it is decided what align_corners means.
 
 Along an axis of n pixels, pixel i has its center at the pixel coordinate i, and
 
@@ -28,7 +28,7 @@ def identity_grid(
     align_corners: bool = False,
     dtype: DTypeLike | None = None,
 ) -> jax.Array:
-    """The regular grid: where the center of each pixel lies, normalized.
+    """The identity grid: the center of each pixel, normalized.
 
     An image of this size, sampled on it, is the image itself.
 
@@ -58,7 +58,7 @@ def identity_grid(
 def to_pixels(
     grid: ArrayLike, size: Sequence[int], *, align_corners: bool = False
 ) -> jax.Array:
-    """Normalized coordinates as pixel coordinates (an integer is a pixel's center).
+    """Convert normalized to pixel coordinates (an integer is a pixel's center).
 
     Args:
       grid: ``(..., 2)``, last axis ``(x, y)``, or ``(..., 3)``, last axis
@@ -85,7 +85,7 @@ def to_pixels(
 def to_normalized(
     points: ArrayLike, size: Sequence[int], *, align_corners: bool = False
 ) -> jax.Array:
-    """Pixel coordinates as normalized ones: the inverse of :func:`to_pixels`.
+    """Convert pixel to normalized coordinates: the inverse of :func:`to_pixels`.
 
     Args:
       points: ``(..., 2)``, last axis ``(x, y)``, or ``(..., 3)``, last axis
@@ -114,7 +114,7 @@ def inside(
     align_corners: bool = False,
     coordinates: str = "normalized",
 ) -> jax.Array:
-    """Which output pixels are read from within the image.
+    """Mark the points of a grid that are inside the image.
 
     Args:
       grid: ``(..., 2)``, last axis ``(x, y)``, or ``(..., 3)``, last axis
@@ -176,7 +176,7 @@ def axis_of_centers(n: int, align_corners: bool) -> np.ndarray:
 
 
 def axis_to_pixels(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
-    """Normalized coordinates on an axis of ``n`` pixels, in pixels."""
+    """Convert normalized coordinates on an axis of ``n`` pixels to pixels."""
     center, half = center_and_half(n, align_corners)
     return _keep_infinite(x, x * half + center, half)
 
@@ -184,8 +184,9 @@ def axis_to_pixels(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
 def at_finite(
     function: Callable[[jax.Array], jax.Array], points: jax.Array
 ) -> jax.Array:
-    """A function of points ``(..., n)`` that leaves infinite ones infinite, without a
-    gradient: the inner where keeps 0 * inf out of it.
+    """Apply a function of points ``(..., n)``, but keep infinite points infinite.
+
+    They get no gradient: the inner where keeps 0 * inf out of it.
     """
     is_infinite = jnp.isinf(points).any(-1, keepdims=True)
     is_infinite &= ~jnp.isnan(points).any(-1, keepdims=True)
@@ -194,7 +195,7 @@ def at_finite(
 
 
 def axis_displacement(d: jax.Array, n: int, align_corners: bool) -> jax.Array:
-    """Displacements in pixels on an axis of ``n`` pixels, normalized."""
+    """Convert displacements on an axis of ``n`` pixels from pixels to normalized."""
     _, half = center_and_half(n, align_corners)
     return d / half if half else d * 0
 
@@ -210,7 +211,9 @@ def center_and_half(n: int, align_corners: bool) -> tuple[float, float]:
 
 
 def _keep_infinite(x: jax.Array, converted: jax.Array, half: float) -> jax.Array:
-    """On an axis without extent infinity would become infinity times zero, NaN."""
+    """Undo the conversion of infinite coordinates on an axis without extent, where
+    they would become infinity times zero, NaN.
+    """
     return converted if half else jnp.where(jnp.isinf(x), x, converted)
 
 
@@ -221,7 +224,7 @@ def _along_axes(
     align_corners: bool,
     name: str,
 ) -> jax.Array:
-    """Convert each coordinate by the length of its axis."""
+    """Apply ``convert`` to each coordinate, with the length of its axis."""
     points, size = as_coordinates(points, name), as_size(size)
     if points.ndim < 1 or points.shape[-1] != len(size):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Matrices between conventions: pixels and [-1, 1], corners, resolutions, axis orders.
+"""Conversions of matrices: pixels and [-1, 1], align_corners, resolutions, axis orders.
 
 All functions take matrices ``(*batch, n, n + 1)`` or homogeneous ones ``(*batch, n + 1,
 n + 1)``, n = 2 or 3, and return the same kind. Pixel coordinates have integers at the
@@ -27,7 +27,7 @@ def from_pixel(
     order: str = "xy",
     direction: str = "backward",
 ) -> jax.Array:
-    """The theta of a matrix in pixel coordinates.
+    """Convert a matrix in pixel coordinates to theta.
 
     Args:
       matrix: ``(*batch, n, n + 1)`` or ``(*batch, n + 1, n + 1)``, in pixels.
@@ -39,7 +39,7 @@ def from_pixel(
         "ij" (rows first), as in SciPy.
       direction: "backward": from pixels of the output to those of the input, as in
         SciPy, or under OpenCV's ``WARP_INVERSE_MAP``; "forward": from input to output,
-        as OpenCV's ``warpAffine`` and kornia's expect it.
+        as the ``warpAffine`` functions of OpenCV and kornia expect it.
 
     Returns:
       theta, of the shape of ``matrix``, normalized: for :func:`~stn_jax.affine_grid`
@@ -78,7 +78,8 @@ def to_pixel(
     order: str = "xy",
     direction: str = "backward",
 ) -> jax.Array:
-    """The matrix in pixel coordinates of a theta: the inverse of :func:`from_pixel`.
+    """Convert theta to a matrix in pixel coordinates: the inverse of
+    :func:`from_pixel`.
 
     Args:
       theta: ``(*batch, n, n + 1)`` or ``(*batch, n + 1, n + 1)``, normalized.
@@ -126,9 +127,9 @@ def convert(
     to_output_size: Sequence[int] | None = None,
     to_align_corners: bool = False,
 ) -> jax.Array:
-    """The same theta under another ``align_corners``, or at other resolutions.
+    """Convert theta to another ``align_corners``, or to other resolutions.
 
-    Resolutions are those of the same picture, edge to edge, as ``jax.image.resize``
+    The resolutions are those of the same picture, edge to edge, as ``jax.image.resize``
     makes them. With ``align_corners=False`` theta is the same at all of them.
 
     Args:
@@ -175,7 +176,7 @@ def convert(
 
 
 def _to_pixels(size: tuple[int, ...], align_corners: bool) -> np.ndarray:
-    """Normalized to pixel coordinates, homogeneous, in float64."""
+    """The matrix from normalized to pixel coordinates, homogeneous, in float64."""
     matrix = np.eye(len(size) + 1)
     for axis, n in enumerate(reversed(size)):
         matrix[axis, -1], matrix[axis, axis] = center_and_half(n, align_corners)
@@ -192,14 +193,14 @@ def _to_normalized(size: tuple[int, ...], align_corners: bool) -> np.ndarray:
 
 
 def _between_corners(size: tuple[int, ...], before: bool, after: bool) -> np.ndarray:
-    """Normalized coordinates of one convention in the other."""
+    """The matrix from normalized coordinates of one convention to the other's."""
     if before == after:
         return np.eye(len(size) + 1)
     return _to_normalized(size, after) @ _to_pixels(size, before)
 
 
 def _product(left: np.ndarray, theta: jax.Array, right: np.ndarray) -> jax.Array:
-    """Coordinates changed on both sides, in the precision of theta."""
+    """The matrix product of all three, in the precision of theta."""
     return jnp.einsum(
         "ij,...jk,kl->...il",
         jnp.asarray(left, theta.dtype),
@@ -215,7 +216,7 @@ def _inverse(matrix: jax.Array) -> jax.Array:
 
 
 def _reversed(matrix: jax.Array) -> jax.Array:
-    """The coordinates in the opposite order, in rows and in columns."""
+    """Reverse the order of the coordinates, in rows and in columns."""
     *axes, one = range(matrix.shape[-1])
     order = np.array([*reversed(axes), one])
     return matrix[..., order, :][..., order]

@@ -1,21 +1,20 @@
-"""The common case in one call: an image, a family, its parameters."""
+"""A family's grid and a sampler in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ._batching import lift
-from ._checks import as_image, as_size, check_choice, promote
-from .sampling.api import as_fill, as_pixels, prepare, sample
-from .sampling.dispatch import check_implementation, is_separable
+from ._checks import as_image, as_size, as_transform, check_choice
+from .sampling.api import OPTIONS, Sampler, SamplerOptions
+from .sampling.interpolate import interpolate_axis_aligned
 from .sampling.kernels import PROFILES, Kernel
-from .sampling.padding import as_modes
-from .sampling.separable import antialiased, interpolate_separably
+from .sampling.separable import antialiased
 from .transforms import Transform
 
 
@@ -25,39 +24,40 @@ def warp(
     params: ArrayLike,
     size: Sequence[int] | None = None,
     *,
-    align_corners: bool = False,
+    sampler: Sampler | None = None,
     antialias: bool = False,
-    implementation: str | None = None,
-    **sampling: Any,
+    **options: Unpack[SamplerOptions],
 ) -> jax.Array:
-    """The image sampled on the grid that a family's parameters describe.
+    """Sample an image on the grid that a family's parameters describe.
 
     Args:
       image: ``(*batch, H, W, C)``, or ``(*batch, D, H, W, C)`` for a family of three
         dimensions (one whose ``ndim`` is 3).
-      transform: the family, from :mod:`stn_jax.transforms` or of one's own.
+      transform: the family, from :mod:`stn_jax.transforms` or user-defined.
       params: ``(*batch, P)``, as the family means them, in normalized coordinates.
       size: of the output, static; that of the image when None.
-      align_corners: as in :func:`~stn_jax.sample`.
+      sampler: the :class:`~stn_jax.Sampler`, with ``coordinates="normalized"``. The
+        grid gets the sampler's ``align_corners``.
       antialias: widen the kernel where the image shrinks, so that every pixel counts,
-        as ``jax.image.scale_and_translate`` does: the weights are those of the image's
-        own pixels, divided by their sum. For ``Translation`` and ``Attention`` with
-        ``outside="fill"``, and the kernels "bilinear", "bicubic", "catmull_rom",
-        "lanczos3" and a :class:`~stn_jax.Kernel`. Every pixel of a row and a column
-        takes part, most with weight 0: a NaN among them spreads.
-      implementation: "gather" or "dense", as in :func:`~stn_jax.sample`. For
-        ``Translation`` and ``Attention``, dense is one small product for each axis, in
-        which a NaN pixel spreads along its row and its column, and which None takes on
-        a TPU. Antialiasing is always dense.
-      sampling: ``method``, ``padding_mode``, ``fill_value`` and ``outside``, as in
-        :func:`~stn_jax.sample`.
+        as ``jax.image.scale_and_translate`` does. For ``Translation`` and
+        ``Attention`` with ``outside="fill"``, and the kernels "bilinear", "bicubic",
+        "catmull_rom", "lanczos3" and a :class:`~stn_jax.Kernel`. The sums run over all
+        pixels of a row and a column, most with weight 0: a NaN among them spreads.
+      options: those of a :class:`~stn_jax.Sampler`, instead of ``sampler``: ``method``,
+        ``padding_mode``, ``fill_value``, ``align_corners``, ``outside`` and
+        ``implementation``. For ``Translation`` and ``Attention``,
+        ``implementation="dense"`` is one small matrix product for each axis, in which
+        a NaN pixel spreads along its row and its column; a TPU takes it by default.
+        Antialiasing is always dense.
 
     Returns:
       ``(*batch, *size, C)``, with the image's dtype.
 
     Raises:
-      TypeError, ValueError: those of the family's grid and of the sampler; what
-        ``antialias`` does not go with.
+      TypeError: an unknown option; ``sampler`` together with options; a ``transform``
+        that is no family.
+      ValueError: what the family's grid and the sampler refuse; options that
+        ``antialias`` cannot honor.
 
     >>> from stn_jax.transforms import Affine, Attention
     >>> image = jnp.arange(4.0).reshape(1, 4, 1)
@@ -73,62 +73,72 @@ def warp(
     ... )[0, :, 0].round(1)
     Array([0.5, 0.5, 0.5], dtype=float32)
     """
+    sampler = as_sampler(sampler, options)
+    transform = as_transform(transform)
     image = jnp.asarray(image)
     ndim = getattr(transform, "ndim", 2)
     if size is None:
         size = image.shape[-ndim - 1 : -1]
     if antialias:
-        if implementation == "gather":
-            raise ValueError('antialias=True is dense; got implementation="gather"')
-        return _antialiased(image, transform, params, size, align_corners, **sampling)
-    way = {"align_corners": align_corners, **sampling}
-    if _is_by_axes(image, transform, implementation):
-        return _separable(image, transform, params, size, **way)
-    grid = transform.grid(params, size, align_corners=align_corners)
-    return sample(image, grid, implementation=implementation, **way)
+        return _antialiased(image, transform, params, size, sampler)
+    if _is_axis_aligned(image, transform, sampler):
+        return _axis_aligned(image, transform, params, size, sampler)
+    grid = transform.grid(params, size, align_corners=sampler.align_corners)
+    return sampler(image, grid)
 
 
-def _is_by_axes(
-    image: jax.Array, transform: Transform, implementation: str | None
-) -> bool:
-    """Whether one product for each axis is due."""
-    check_implementation(implementation)
-    if implementation is None and is_separable(jax.default_backend()):
-        implementation = "dense"
-    is_inexact = jnp.issubdtype(image.dtype, jnp.inexact)
-    is_axis_aligned = getattr(transform, "is_axis_aligned", False)
-    return implementation == "dense" and is_axis_aligned and is_inexact
+def as_sampler(sampler: Sampler | None, options: Mapping[str, Any]) -> Sampler:
+    """The sampler of a warp: given as such, or by its options."""
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise TypeError(
+            f"unknown option {unknown[0]!r}: the options of a sampler are "
+            f"{', '.join(OPTIONS)}"
+        )
+    if sampler is None:
+        sampler = Sampler(**options)
+    elif options:
+        raise TypeError(
+            "pass either a sampler or the options of one; got sampler and "
+            f"{', '.join(options)}"
+        )
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler must be a Sampler; got {sampler!r}")
+    if sampler.coordinates != "normalized":
+        raise ValueError(
+            'coordinates must be "normalized", as the grids of all families are; got '
+            f"{sampler.coordinates!r}"
+        )
+    return sampler
 
 
-def _separable(
+def _is_axis_aligned(image: jax.Array, transform: Transform, sampler: Sampler) -> bool:
+    """Whether the sampler may take one matrix product for each axis."""
+    is_primitive = sampler.method != "nearest" and isinstance(sampler.method, str)
+    is_primitive &= jnp.issubdtype(image.dtype, jnp.floating)
+    is_dense = sampler.implementation == "dense"
+    is_dense &= jnp.issubdtype(image.dtype, jnp.inexact)
+    may = is_dense or (sampler.implementation is None and is_primitive)
+    return may and getattr(transform, "is_axis_aligned", False)
+
+
+def _axis_aligned(
     image: jax.Array,
     transform: Any,
     params: ArrayLike,
     size: Sequence[int],
-    *,
-    align_corners: bool,
-    method: str | Kernel = "bilinear",
-    **sampling: Any,
+    sampler: Sampler,
 ) -> jax.Array:
-    """The axis-aligned families, by one product of matrices for each axis."""
-    image = as_pixels(image, method, "dense")
+    image = sampler.as_pixels(image)
     size, matrix = _matrix(image, transform, params, size)
-    image, fill, options = prepare(
-        image,
-        matrix.dtype,
-        transform.ndim,
-        method=method,
-        align_corners=align_corners,
-        **sampling,
-    )
+    image, fill_value, plan = sampler.prepare(image, matrix.dtype, transform.ndim)
     return lift(
-        interpolate_separably,
+        interpolate_axis_aligned,
         _SIGNATURES[transform.ndim],
-        {**options, "size": size},
-        compiled=isinstance(method, str),
+        static={"plan": plan, "size": size},
+        compiled=isinstance(sampler.method, str),
         image=image,
         params=matrix,
-        fill_value=fill,
+        fill_value=fill_value,
     )
 
 
@@ -137,52 +147,57 @@ def _antialiased(
     transform: Any,
     params: ArrayLike,
     size: Sequence[int],
-    align_corners: bool,
-    method: str | Kernel = "bilinear",
-    padding_mode: str | Sequence[str] = "zeros",
-    fill_value: ArrayLike = 0.0,
-    outside: str = "blend",
+    sampler: Sampler,
 ) -> jax.Array:
-    """The same with widened kernels."""
+    _check_antialias(transform, sampler)
+    image = as_image(image)
+    size, matrix = _matrix(image, transform, params, size)
+    return lift(
+        antialiased,
+        _SIGNATURES[transform.ndim],
+        static={
+            "size": size,
+            "method": sampler.method,
+            "align_corners": sampler.align_corners,
+        },
+        compiled=isinstance(sampler.method, str),
+        image=image,
+        params=matrix,
+        fill_value=sampler.fill_values(image),
+    )
+
+
+def _check_antialias(transform: Any, sampler: Sampler) -> None:
+    if sampler.implementation == "gather":
+        raise ValueError('antialias=True is dense; got implementation="gather"')
     if not getattr(transform, "is_axis_aligned", False):
         raise ValueError(
             "antialias=True is for axis-aligned families, Translation and Attention; "
             f"got {transform}. Of others, warp to a multiple of the size and average"
         )
-    check_choice("method under antialias=True", method, PROFILES, instead=Kernel)
+    check_choice(
+        "method under antialias=True", sampler.method, PROFILES, instead=Kernel
+    )
+    padding_mode, outside = sampler.padding_mode, sampler.outside
     if outside != "fill" or padding_mode not in ("zeros", "constant"):
         raise ValueError(
             "antialias=True weighs the image's own pixels alone, and fills outside: it "
             f'takes outside="fill" and no padding_mode; got outside={outside!r}, '
             f"padding_mode={padding_mode!r}"
         )
-    image = as_image(image)
-    size, matrix = _matrix(image, transform, params, size)
-    modes = as_modes(padding_mode, transform.ndim)
-    return lift(
-        antialiased,
-        _SIGNATURES[transform.ndim],
-        {"size": size, "method": method, "align_corners": align_corners},
-        compiled=isinstance(method, str),
-        image=image,
-        params=matrix,
-        fill_value=as_fill(fill_value, modes, outside, image),
-    )
 
 
 def _matrix(
     image: jax.Array, transform: Any, params: ArrayLike, size: Sequence[int]
 ) -> tuple[tuple[int, ...], jax.Array]:
-    """The output's size, and a family's matrices, as precise as the image's pixels."""
+    """The output's size, and a family's matrices."""
     ndim = transform.ndim
     if image.ndim < ndim + 1 or 0 in image.shape[-ndim - 1 : -1]:
         raise ValueError(
             f"image must have {ndim} axes of pixels and one of channels, for "
             f"{transform}; got shape {image.shape}"
         )
-    size, matrix = as_size(size, ndims=(ndim,)), transform.matrix(params)
-    dtype = promote(matrix.dtype, jnp.finfo(image.dtype).dtype)
-    return size, matrix.astype(dtype)
+    return as_size(size, ndims=(ndim,)), transform.matrix(params)
 
 
 _SIGNATURES = {

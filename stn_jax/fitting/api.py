@@ -1,8 +1,8 @@
-"""Transformations from correspondences: the least squares of points.
+"""The public fits: transformations from corresponding points, by least squares.
 
-``source`` are points of the input and ``target`` the same points in the output; what is
-fitted maps target to source, as sampling grids want it. Every fit runs with both sets
-of points shifted to their weighted means and scaled to one unit of spread.
+``source`` are points of the input and ``target`` the same points in the output. The
+fitted transformation maps target to source, as sampling grids need it. Every fit shifts
+both sets of points to their weighted means and scales them to one unit of spread.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def fit_affine(
     weights: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,
 ) -> jax.Array:
-    """The affine transformation that takes target points to source points best.
+    """Fit an affine transformation that maps target points to source points.
 
-    The least ``sum_i w_i |theta (t_i, 1) - s_i|**2``. Where the points leave something
-    open (fewer than three, or all on a line) the result is, of the best, the one
-    nearest to a translation, and gradients are finite: ``fit_rank`` tells.
+    It minimizes ``sum_i w_i |theta (t_i, 1) - s_i|**2``. Points that do not determine
+    it (fewer than three, or all on a line) give the minimizer nearest to a translation,
+    with finite gradients; ``fit_rank`` detects this.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, in
@@ -68,13 +68,14 @@ def fit_similarity(
     weights: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,
 ) -> jax.Array:
-    """The scale, rotation and translation that take target to source points best.
+    """Fit a scale, a rotation and a translation that map target to source points.
 
-    The least ``sum_i w_i |s R t_i + b - s_i|**2`` (Umeyama, 1991), without reflections.
-    Where all points are one, the result is a translation, and where in three dimensions
-    they lie on a line, nothing turns around it: ``fit_rank`` tells. In normalized
-    coordinates of an image that is not square, a similarity shears the pixels: fit in
-    pixels then, and convert by :func:`~stn_jax.from_pixel`.
+    They minimize ``sum_i w_i |s R t_i + b - s_i|**2`` (Umeyama, 1991), without
+    reflections. If all points coincide, the result is a translation. If in three
+    dimensions they lie on a line, the result does not rotate around it. ``fit_rank``
+    detects both. In normalized coordinates of an image that is not square, a similarity
+    shears the pixels: fit in pixels then, and convert with
+    :func:`~stn_jax.from_pixel`.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, in
@@ -93,7 +94,7 @@ def fit_similarity(
 
     >>> import jax.numpy as jnp
     >>> target = jnp.array([[0.0, 0.0], [1.0, 0.0]])
-    >>> source = jnp.array([[0.5, 0.0], [0.5, 2.0]])  # turned, and twice as far
+    >>> source = jnp.array([[0.5, 0.0], [0.5, 2.0]])  # rotated, and twice as far
     >>> theta = jnp.array([[0.0, -2.0, 0.5], [2.0, 0.0, 0.0]])
     >>> bool(jnp.allclose(fit_similarity(source, target), theta, atol=1e-6))
     True
@@ -108,13 +109,13 @@ def fit_projective(
     weights: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,
 ) -> jax.Array:
-    """The homography that takes target points to source points, exactly or nearly so.
+    """Fit a homography that maps target points to source points.
 
-    The direct linear transformation in Hartley's (1997) normalized coordinates: of
-    correspondences with noise it minimizes the algebraic error ``sum_i w_i |(u_i, v_i)
-    - w_i s_i|**2``. The points must be in front of the camera in both pictures. Where
-    they leave something open (fewer than four, or all but one on a line) the result is,
-    of the best, the one nearest to a translation: ``fit_rank`` tells.
+    The direct linear transformation in Hartley's (1997) normalized coordinates. With
+    noise it minimizes the algebraic error ``sum_i w_i |(u_i, v_i) - w_i s_i|**2``. The
+    points must be in front of the camera in both pictures. Points that do not determine
+    it (fewer than four, or all but one on a line) give the minimizer nearest to a
+    translation; ``fit_rank`` detects this.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, in
@@ -148,24 +149,25 @@ def fit_tps(
     regularization: ArrayLike = 0.0,
     lattice: Sequence[int] | None = None,
 ) -> jax.Array:
-    """Where the thin plate spline from target to source points takes a lattice.
+    """Fit a thin plate spline that maps target to source points, and evaluate it at a
+    control lattice.
 
-    The spline of :func:`~stn_jax.tps_grid` with these target and control points, read
-    at the points of a control lattice: parameters of
-    :class:`~stn_jax.transforms.ThinPlateSpline`, of one number however many points
-    there are. The lattice's own spline is the same where that is affine, and else an
-    approximation, the better the finer the lattice. Repeated points are averaged; where
-    the points determine no affine part, as in :func:`fit_affine`, the spline is that of
-    the least coefficients.
+    The spline is that of :func:`~stn_jax.tps_grid` with these target and control
+    points. Its values at the lattice are parameters of
+    :class:`~stn_jax.transforms.ThinPlateSpline`, equally many for any number of points.
+    The spline through these values equals the fitted one where that is affine, and
+    approximates it elsewhere, the better the finer the lattice. Repeated points are
+    averaged. Points that determine no affine part, as in :func:`fit_affine`, give the
+    spline of the smallest coefficients.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, normalized.
       target: of the same shape: where these points are in the output, normalized.
       weights: ``(*batch, N)``, not negative; all 1 when None. A point's ridge is
-        ``regularization / weight``, so that without a ridge only the weight 0 matters:
-        such points are left out.
+        ``regularization / weight``. Without a ridge all positive weights are equal;
+        points of weight 0 are always left out.
       regularization: the ridge on the kernel's diagonal (SciPy's ``smoothing``): 0
-        interpolates the points, more of it tends to their best affine map.
+        interpolates the points; larger values approach their best affine map.
       lattice: ``(rows, columns)`` or ``(layers, rows, columns)``, static; 4 along each
         axis when None.
 
@@ -185,8 +187,8 @@ def fit_tps(
            [ 0.5,  0.5]], dtype=float32)
     """
     ndim = as_points(target, "target").shape[-1]
-    due = f"lattice must be {ndim} positive integers"
-    lattice = as_size((4,) * ndim if lattice is None else lattice, due, (ndim,))
+    expected = f"lattice must be {ndim} positive integers"
+    lattice = as_size((4,) * ndim if lattice is None else lattice, expected, (ndim,))
     return fit(spline_values, source, target, weights, regularization, lattice=lattice)
 
 
@@ -197,8 +199,9 @@ def fit_rank(
     family: str,
     weights: ArrayLike | None = None,
 ) -> jax.Array:
-    """How many of a family's parameters the points determine: fewer than all of them
-    where a fit had to choose.
+    """Count the parameters of a family that corresponding points determine.
+
+    If it is fewer than all of them, the fit had to choose.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, in

@@ -1,4 +1,4 @@
-"""Small least squares that stay defined, and differentiable, where all degenerates."""
+"""Small least squares, defined and differentiable for singular systems as well."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 def pseudo_solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     """The smallest x with the smallest ``|matrix x - right|``, for a symmetric matrix.
 
-    Directions in which the matrix vanishes to rounding are left at 0. They are taken as
-    given in derivatives: elsewhere these are exact to any order, and nowhere do they
-    divide by a difference of eigenvalues, as those of an eigendecomposition do.
+    Directions in which the matrix vanishes to rounding are left at 0. Derivatives treat
+    these directions as constants. In all others they are exact to any order, and they
+    never divide by a difference of eigenvalues, as an eigendecomposition's do.
     """
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(matrix))
     values = jnp.abs(values)
@@ -27,8 +27,8 @@ def least_squares(
 ) -> jax.Array:
     """The x (K,) of the least ``sum weights (terms x - values)**2 + ridge |x|**2``.
 
-    From the normal equations, whose squared condition number the second pass makes
-    good: it solves for what the first has left.
+    The normal equations square the condition number. A second pass makes up for this:
+    it solves for the residual of the first.
     """
     normal = terms.T @ (weights[:, None] * terms)
     normal = normal + ridge * jnp.eye(len(normal), dtype=normal.dtype)
@@ -40,7 +40,7 @@ def least_squares(
 
 
 def rank(terms: jax.Array, weights: jax.Array) -> jax.Array:
-    """How many of the K unknowns of :func:`least_squares` its equations determine."""
+    """The number of the K unknowns of :func:`least_squares` that are determined."""
     values = jnp.linalg.eigvalsh(terms.T @ (weights[:, None] * terms))
     rounding = 10 * len(values) * jnp.finfo(values.dtype).eps
     return jnp.sum(values > rounding * values.max())

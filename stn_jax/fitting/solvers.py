@@ -1,6 +1,7 @@
-"""One set of corresponding points, and the transformation that fits it best.
+"""The transformation that fits one set of corresponding points best.
 
-All below ``fit`` take source ``(N, n)``, target ``(N, n)``, weights ``(N,)``, a ridge.
+All solvers below ``fit`` take source ``(N, n)``, target ``(N, n)``, weights ``(N,)``
+and the regularization, a number.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from jax.typing import ArrayLike
 
 from .._batching import lift
 from .._checks import as_coordinates, as_points, check_regularization, promote
-from ..grids.tps import control_lattice, terms
+from ..grids.tps import control_lattice, spline_terms
 from ..transforms.rotations import cross_matrix, rotation_matrix
 from .least_squares import least_squares, pseudo_solve, rank
 
 
 def fit(
-    one: Callable[..., jax.Array],
+    solver: Callable[..., jax.Array],
     source: ArrayLike,
     target: ArrayLike,
     weights: ArrayLike | None,
     regularization: ArrayLike,
-    **options: Any,
+    **static: Any,
 ) -> jax.Array:
-    """One of the fits below, lifted over leading axes ``(*batch, N, n)``."""
+    """Apply one of the solvers below over leading axes ``(*batch, N, n)``."""
     source, target = as_points(source, "source"), as_points(target, "target")
     if source.shape[-2:] != target.shape[-2:] or target.shape[-2] == 0:
         raise ValueError(
-            "source and target must be as many points, one or more, of as many "
-            f"coordinates; got shapes {source.shape} and {target.shape}"
+            "source and target must be equally many points, one or more, of equally "
+            f"many coordinates; got shapes {source.shape} and {target.shape}"
         )
     if weights is None:
         weights = jnp.ones(target.shape[-2], target.dtype)
@@ -46,9 +47,9 @@ def fit(
     dtype = promote(promote(source.dtype, target.dtype), weights.dtype)
     with jax.default_matmul_precision("highest"):
         return lift(
-            one,
-            "(p,n),(p,n),(p),()->" + ("()" if one in RANKS.values() else "(r,c)"),
-            options,
+            solver,
+            "(p,n),(p,n),(p),()->" + ("()" if solver in RANKS.values() else "(r,c)"),
+            static=static,
             source=source.astype(dtype),
             target=target.astype(dtype),
             weights=weights.astype(dtype),
@@ -59,13 +60,15 @@ def fit(
 class Frame(NamedTuple):
     """A unit of length and an origin in which points are well conditioned."""
 
-    origin: jax.Array  # (n,)
+    origin: jax.Array
+    """``(n,)``."""
     unit: jax.Array
-    is_point: jax.Array  # whether all points are one, to rounding
+    is_point: jax.Array
+    """Whether all points coincide, to rounding."""
 
     @classmethod
     def of(cls, points: jax.Array, weights: jax.Array) -> Frame:
-        """The weighted mean, and the root of the mean square distance from it."""
+        """The frame of the weighted mean and the root mean square distance from it."""
         origin = weights @ points
         squared = weights @ jnp.sum((points - origin[None]) ** 2, axis=-1)
         rounding = 10 * jnp.finfo(points.dtype).eps
@@ -80,59 +83,61 @@ class Frame(NamedTuple):
 def framed(
     source: jax.Array, target: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, Frame, Frame]:
-    """Weights of sum 1, and a frame for each set of points."""
+    """Weights of sum 1, and the frames of the two sets of points."""
     total = weights.sum()
     weights = weights / jnp.where(total == 0, 1, total)
     return weights, Frame.of(source, weights), Frame.of(target, weights)
 
 
 def affine_matrix(
-    source: jax.Array, target: jax.Array, weights: jax.Array, ridge: jax.Array
+    source: jax.Array, target: jax.Array, weights: jax.Array, regularization: jax.Array
 ) -> jax.Array:
-    """The theta (n, n + 1)."""
+    """The affine theta ``(n, n + 1)``."""
     n = source.shape[1]
-    matrix = _solved(_affine_terms, source, target, weights, ridge)
+    matrix = _solved(_affine_terms, source, target, weights, regularization)
     return matrix[:n]
 
 
 def projective_matrix(
-    source: jax.Array, target: jax.Array, weights: jax.Array, ridge: jax.Array
+    source: jax.Array, target: jax.Array, weights: jax.Array, regularization: jax.Array
 ) -> jax.Array:
-    """The theta (n + 1, n + 1), its last entry 1 unless the origin goes to infinity."""
-    matrix = _solved(_projective_terms, source, target, weights, ridge)
+    """The projective theta ``(n + 1, n + 1)``. Its last entry is 1 unless the origin is
+    mapped to infinity.
+    """
+    matrix = _solved(_projective_terms, source, target, weights, regularization)
     last = matrix[-1, -1]
     return matrix / jnp.where(last == 0, 1, last)
 
 
 def similarity_matrix(
-    source: jax.Array, target: jax.Array, weights: jax.Array, ridge: jax.Array
+    source: jax.Array, target: jax.Array, weights: jax.Array, regularization: jax.Array
 ) -> jax.Array:
-    """The theta (n, n + 1): the best rotation first, then the best scale."""
+    """The theta ``(n, n + 1)`` of the best rotation and, for it, the best scale."""
     n = source.shape[1]
     weights, source_frame, target_frame = framed(source, target, weights)
     s, t = source_frame.enter(source), target_frame.enter(target)
     ratio = target_frame.unit / source_frame.unit  # of translations, in these frames
     start = ratio * jnp.eye(n, dtype=s.dtype)
-    products = (weights[:, None] * s).T @ t + ridge * start
+    products = (weights[:, None] * s).T @ t + regularization * start
     if n == 2:
         (a, b), (c, d) = products
         linear = jnp.stack([a + d, b - c, c - b, a + d]).reshape(2, 2)
     else:
         rotation = nearest_rotation(products)
         linear = jnp.sum(rotation * products) * rotation
-    total = weights @ jnp.sum(t**2, axis=-1) + n * ridge
+    total = weights @ jnp.sum(t**2, axis=-1) + n * regularization
     linear = jnp.where(total == 0, start, linear / jnp.where(total == 0, 1, total))
     matrix = jnp.eye(n + 1, dtype=s.dtype).at[:n, :n].set(linear)
     return _leave(matrix, source_frame, target_frame)[:n]
 
 
 def nearest_rotation(matrix: jax.Array) -> jax.Array:
-    """The rotation R of the largest trace of ``R^T matrix``, (3, 3).
+    """The rotation R with the largest trace of ``R^T matrix``, ``(3, 3)``.
 
     The singular value decomposition finds it, but its derivatives divide by differences
-    of singular values; two steps of Newton's method from there carry the derivatives,
-    exact to second order. Where the matrix leaves a rotation open, none is chosen, by
-    the grain of the identity that is added at first.
+    of singular values. Two steps of Newton's method from there carry the derivatives,
+    exact to second order. Where the matrix leaves a rotation undetermined, the small
+    multiple of the identity that is added at first selects none.
     """
     known = jax.lax.stop_gradient(matrix)
     grain = jnp.sqrt(jnp.finfo(matrix.dtype).eps) * jnp.abs(known).max()
@@ -153,32 +158,32 @@ def spline_values(
     source: jax.Array,
     target: jax.Array,
     weights: jax.Array,
-    ridge: jax.Array,
+    regularization: jax.Array,
     *,
     lattice: tuple[int, ...],
 ) -> jax.Array:
-    """The values (K, n) at a lattice's points of the spline from target to source.
+    """The values ``(K, n)`` at a lattice's points of the spline from target to source.
 
     With D the roots of the weights, the coefficients of the kernel are D z, and
-    [[D U D + ridge, D P], [P^T D, 0]] [z, a] = [D displacements, 0]: symmetric, so that
+    [[D U D + regularization, D P], [P^T D, 0]] [z, a] = [D displacements, 0]: symmetric, so that
     points of weight 0 and repeated ones only make it singular.
     """
     k = len(target)
     frame = Frame.of(target, jnp.full_like(weights, 1 / k))
     t, points = frame.enter(target), control_lattice(lattice, dtype=target.dtype)
     root = jnp.where(weights > 0, jnp.sqrt(jnp.where(weights > 0, weights, 1)), 0)
-    above = root[:, None] * terms(jnp, t, t)
+    above = root[:, None] * spline_terms(jnp, t, t)
     radial = above[:, :k] * root[None, :]
-    radial = radial + ridge / frame.unit**2 * jnp.eye(k, dtype=t.dtype)
+    radial = radial + regularization / frame.unit**2 * jnp.eye(k, dtype=t.dtype)
     affine = above[:, k:]
-    corner = jnp.zeros_like(affine[: affine.shape[1]])
+    corner = jnp.zeros_like(affine, shape=(affine.shape[1],) * 2)
     system = jnp.block([[radial, affine], [affine.T, corner]])
     values = jnp.zeros_like(system[:, : source.shape[1]])
     values = values.at[:k].set(root[:, None] * (source - target))
     solution = pseudo_solve(system, values)
     solution = solution + pseudo_solve(system, values - system @ solution)
     solution = solution.at[:k].multiply(root[:, None])
-    return points + terms(jnp, frame.enter(points), t) @ solution
+    return points + spline_terms(jnp, frame.enter(points), t) @ solution
 
 
 def _solved(
@@ -186,9 +191,9 @@ def _solved(
     source: jax.Array,
     target: jax.Array,
     weights: jax.Array,
-    ridge: jax.Array,
+    regularization: jax.Array,
 ) -> jax.Array:
-    """A homogeneous matrix whose entries, but the last, solve linear equations."""
+    """A homogeneous matrix whose entries except the last solve linear equations."""
     n = source.shape[1]
     weights, source_frame, target_frame = framed(source, target, weights)
     s, t = source_frame.enter(source), target_frame.enter(target)
@@ -197,13 +202,13 @@ def _solved(
     equations = make_terms(s, t)
     count = equations.shape[1]
     values = s.reshape(-1) - equations @ start[:count]
-    change = least_squares(equations, values, jnp.repeat(weights, n), ridge)
+    change = least_squares(equations, values, jnp.repeat(weights, n), regularization)
     matrix = start.at[:count].add(change).reshape(n + 1, n + 1)
     return _leave(matrix, source_frame, target_frame)
 
 
 def _leave(matrix: jax.Array, source: Frame, target: Frame) -> jax.Array:
-    """A matrix between two frames as one between the points' own coordinates."""
+    """Convert a matrix between two frames to the coordinates of the points."""
     n = len(matrix) - 1
     one = jnp.eye(n + 1, dtype=matrix.dtype)
     into = (
@@ -213,7 +218,8 @@ def _leave(matrix: jax.Array, source: Frame, target: Frame) -> jax.Array:
     return out @ matrix @ into
 
 
-# The equations in each parameter, (N * n, K): one row for each coordinate of a point.
+# The coefficients of the K parameters in the equations: (N * n, K), one row for each
+# coordinate of a point
 
 Terms = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -232,20 +238,23 @@ def _projective_terms(s: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _similarity_terms(s: jax.Array, t: jax.Array) -> jax.Array:
-    """To first order around no rotation: scale, rotations, translations."""
+    """Scale, rotations and translations, to first order around the identity."""
     n = s.shape[1]
     if n == 2:
-        turned = jnp.stack([-t[:, 1], t[:, 0]], axis=1)[:, :, None]
+        rotated = jnp.stack([-t[:, 1], t[:, 0]], axis=1)[:, :, None]
     else:
-        turned = -jax.vmap(cross_matrix)(t)
+        rotated = -jax.vmap(cross_matrix)(t)
     unit = jnp.broadcast_to(jnp.eye(n, dtype=t.dtype), (len(t), n, n))
-    blocks = jnp.concatenate([t[:, :, None], turned, unit], axis=2)
+    blocks = jnp.concatenate([t[:, :, None], rotated, unit], axis=2)
     return blocks.reshape(-1, blocks.shape[2])
 
 
 def _rank(make_terms: Terms) -> Callable[..., jax.Array]:
     def one(
-        source: jax.Array, target: jax.Array, weights: jax.Array, ridge: jax.Array
+        source: jax.Array,
+        target: jax.Array,
+        weights: jax.Array,
+        regularization: jax.Array,
     ) -> jax.Array:
         weights, source_frame, target_frame = framed(source, target, weights)
         equations = make_terms(source_frame.enter(source), target_frame.enter(target))

@@ -1,4 +1,4 @@
-"""Affine sampling grids, eq. (1) of Jaderberg et al. (2015)."""
+"""Affine sampling grids: eq. (1) of Jaderberg et al. (2015)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ..coordinates import open_grid
 def affine_grid(
     theta: ArrayLike, size: Sequence[int], *, align_corners: bool = False
 ) -> jax.Array:
-    """Where an affine transformation reads each output pixel in the input.
+    """The sampling grid of an affine transformation.
 
-    Equation (1) of Jaderberg et al. (2015): ``(x_s, y_s) = theta (x_t, y_t, 1)``, with
-    the target's pixels and the source points in normalized coordinates.
+    Equation (1) of Jaderberg et al. (2015): ``(x_s, y_s) = theta (x_t, y_t, 1)``, from
+    the target's pixels (the output) to points of the source (the input), both in
+    normalized coordinates.
 
     Args:
       theta: ``(*batch, 2, 3)``, or ``(*batch, 3, 4)`` for volumes; maps output to
@@ -43,14 +44,14 @@ def affine_grid(
             [1., 0.]]], dtype=float32)
     """
     theta, size = as_coordinates(theta, "theta"), as_size(size)
-    due = (len(size), len(size) + 1)
-    if theta.shape[-2:] != due:
+    n = len(size)
+    if theta.shape[-2:] != (n, n + 1):
         raise ValueError(
-            f"theta must be matrices (*batch, {due[0]}, {due[1]}) for size={size}; got "
-            f"shape {theta.shape}{_way_out(theta.shape, due)}"
+            f"theta must be matrices (*batch, {n}, {n + 1}) for size={size}; got "
+            f"shape {theta.shape}{_remedy(theta.shape, n)}"
         )
-    options = {"size": size, "align_corners": align_corners}
-    return lift(_affine_grid, _SIGNATURES[len(size)], options, theta=theta)
+    static = {"size": size, "align_corners": align_corners}
+    return lift(_affine_grid, _SIGNATURES[n], static=static, theta=theta)
 
 
 _SIGNATURES = {2: "(n,m)->(h,w,n)", 3: "(n,m)->(d,h,w,n)"}
@@ -66,8 +67,10 @@ def _affine_grid(
 def affine_source(
     theta: jax.Array, coordinates: list[jax.Array], shape: tuple[int, ...]
 ) -> jax.Array:
-    """Where one matrix takes points, (*shape, n), by multiplying and adding: a default
-    matrix product on a GPU or TPU would round the coordinates to a few bits.
+    """The source points ``(*shape, n)`` of one matrix at target coordinates.
+
+    We multiply and add: by default, a matrix product on a GPU or TPU would round the
+    coordinates to a few bits.
     """
     rows = []
     for row in theta:
@@ -78,7 +81,16 @@ def affine_source(
     return jnp.stack(rows, axis=-1)
 
 
-def _way_out(shape: tuple[int, ...], due: tuple[int, int]) -> str:
-    if shape[-1:] == (due[0] * due[1],):
-        return f"; flat parameters become matrices by .reshape(*batch, *{due})"
+def _remedy(shape: tuple[int, ...], n: int) -> str:
+    """How flat parameters or homogeneous matrices become theta."""
+    if shape[-1:] == (n * (n + 1),):
+        matrices = ", ".join(map(str, (*shape[:-1], n, n + 1)))
+        return (
+            f". Flat parameters become matrices by .reshape(*batch, {n}, {n + 1}), "
+            f"here theta.reshape({matrices})"
+        )
+    if shape[-2:] == (n + 1, n + 1):
+        return (
+            ". Of homogeneous matrices take all rows but the last: theta[..., :-1, :]"
+        )
     return ""

@@ -10,11 +10,12 @@ from .._checks import as_coordinates, promote
 
 
 def basis_grid(theta: ArrayLike, basis: ArrayLike) -> jax.Array:
-    """The paper's general form of a sampling grid, ``T_theta(G) = M_theta B``.
+    """The sampling grid of a transformation that is linear in its parameters.
 
-    Any transformation that is linear in its parameters: each coordinate of the source
-    is a sum of given functions of the output's pixels. The functions x, y and 1 make
-    the affine transformations.
+    The paper's general form ``T_theta(G) = M_theta B`` (section 3.2): each coordinate
+    of a source point is a sum of given functions of the output pixel, with the
+    parameters as coefficients. The functions x, y and 1 give the affine
+    transformations.
 
     Args:
       theta: ``(*batch, d, K)``, d = 2 or 3: the coefficients of (x, y) or (x, y, z).

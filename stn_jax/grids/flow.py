@@ -15,10 +15,10 @@ from ..coordinates import axis_displacement, open_grid
 def flow_grid(
     flow: ArrayLike, size: Sequence[int] | None = None, *, align_corners: bool = False
 ) -> jax.Array:
-    """Where a displacement field reads each output pixel in the input.
+    """The sampling grid of a displacement field.
 
-    The displacements are added to the identity grid: output pixel (i, j) is read where
-    the identity would read it, and ``flow[i, j]`` pixels on.
+    The displacements are added to the identity grid: output pixel (i, j) is sampled
+    ``flow[i, j]`` pixels away from its own place in the input.
 
     Args:
       flow: ``(*batch, height, width, 2)``, last axis ``(dx, dy)``, or ``(*batch, depth,
@@ -35,7 +35,7 @@ def flow_grid(
       TypeError, ValueError: ``flow`` is no such array, ``size`` is not positive
         integers, one for each coordinate.
 
-    >>> flow = jnp.zeros((1, 4, 2)).at[..., 0].set(1.0)  # reads one pixel to the right
+    >>> flow = jnp.zeros((1, 4, 2)).at[..., 0].set(1.0)  # samples one pixel to the right
     >>> flow_grid(flow)[0, :, 0]
     Array([-0.25,  0.25,  0.75,  1.25], dtype=float32)
     """

@@ -18,7 +18,7 @@ from ..coordinates import open_grid
 def projective_grid(
     theta: ArrayLike, size: Sequence[int], *, align_corners: bool = False
 ) -> jax.Array:
-    """Where a projective transformation reads each output pixel in the input.
+    """The sampling grid of a projective transformation.
 
     ``(u, v, w) = theta (x_t, y_t, 1)`` and ``(x_s, y_s) = (u / w, v / w)``, in
     normalized coordinates: a homography. Matrices that differ by a factor, of either
@@ -52,8 +52,8 @@ def projective_grid(
             f"theta must be matrices (*batch, {n}, {n}) for size={size}; got shape "
             f"{theta.shape}"
         )
-    options = {"size": size, "align_corners": align_corners}
-    return lift(_projective_grid, _SIGNATURES[len(size)], options, theta=theta)
+    static = {"size": size, "align_corners": align_corners}
+    return lift(_projective_grid, _SIGNATURES[len(size)], static=static, theta=theta)
 
 
 _SIGNATURES = {2: "(k,k)->(h,w,n)", 3: "(k,k)->(d,h,w,n)"}
@@ -69,8 +69,8 @@ def _projective_grid(
 def projective_source(
     theta: jax.Array, coordinates: list[jax.Array], shape: tuple[int, ...]
 ) -> jax.Array:
-    """Where one matrix takes points, (*shape, n), by multiplying and adding, which no
-    backend rounds to a few bits.
+    """The source points ``(*shape, n)`` of one matrix at target coordinates, by
+    multiplying and adding, which no backend rounds to a few bits.
     """
 
     def terms(row: jax.Array) -> list[jax.Array]:

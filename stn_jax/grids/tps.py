@@ -39,9 +39,11 @@ def control_lattice(
            [-1.,  1.],
            [ 1.,  1.]], dtype=float32)
     """
-    due = "shape must be (rows, columns) or (layers, rows, columns), positive integers"
-    shape = as_size(shape, due)
+    shape = as_size(shape, _SHAPE)
     return jnp.asarray(lattice_points(shape), float if dtype is None else dtype)
+
+
+_SHAPE = "shape must be (rows, columns) or (layers, rows, columns), positive integers"
 
 
 def lattice_points(shape: tuple[int, ...], *, align_corners: bool = True) -> np.ndarray:
@@ -59,25 +61,25 @@ def tps_grid(
     regularization: ArrayLike = 0.0,
     align_corners: bool = False,
 ) -> jax.Array:
-    """Where a thin plate spline reads each output pixel in the input.
+    """The sampling grid of a thin plate spline.
 
     The spline ``f(p) = a_0 + A p + sum_k w_k U(|p - t_k|)``, ``U(r) = r**2 log r``,
-    which takes each target point ``t_k`` of the output to its control point in the
-    input and, in two dimensions, bends least in between (Bookstein, 1989); in three the
-    kernel is the same, as in SciPy. The spline is linear in the control points: for
-    target points known when tracing, the system is solved once, in float64, and the
-    program only multiplies by the solution.
+    maps each target point ``t_k`` of the output to its control point in the input. In
+    two dimensions it has the least bending energy of all such maps (Bookstein, 1989).
+    In three we use the same kernel, as SciPy does. The spline is linear in the control
+    points. If the target points are known when tracing, we solve its system once, in
+    float64, and the program only multiplies by the solution.
 
     Args:
       control_points: ``(*batch, K, 2)``, last axis ``(x, y)``, or ``(*batch, K, 3)``,
-        last axis ``(x, y, z)``, normalized: where in the input the target points are
-        read. The identity is the target points themselves.
+        last axis ``(x, y, z)``, normalized: the points of the input that the target
+        points are mapped to. The identity is the target points themselves.
       size: of the output, ``(height, width)`` or ``(depth, height, width)``, static.
-      target_points: ``(*batch, K, 2)`` or ``(*batch, K, 3)``, normalized: where in the
-        output they are; by default ``control_lattice((n, n))`` with ``n * n == K``, or
+      target_points: ``(*batch, K, 2)`` or ``(*batch, K, 3)``, normalized: points of the
+        output; by default ``control_lattice((n, n))`` with ``n * n == K``, or
         ``control_lattice((n, n, n))`` with ``n**3 == K``.
       regularization: the ridge on the kernel's diagonal (SciPy's ``smoothing``): 0
-        interpolates the control points, more of it tends to their best affine map.
+        interpolates the control points; larger values approach their best affine map.
       align_corners: what -1 and 1 are: the centers of the outermost pixels (True) or
         the edges of the image (False). It moves the pixels, not the points.
 
@@ -108,12 +110,17 @@ def tps_grid(
         basis = _basis(xp, targets, regularization, size, align_corners)
         basis = jnp.asarray(basis, control_points.dtype)
         grid = lift(
-            jnp.matmul,
+            _combination,
             "(p,k),(k,n)->(p,n)",
             target_points=basis,
             control_points=control_points,
         )
     return grid.reshape(*grid.shape[:-2], *size, ndim)
+
+
+def _combination(target_points: jax.Array, control_points: jax.Array) -> jax.Array:
+    """The points ``(p, n)``, of the basis ``(p, k)`` that the target points span."""
+    return target_points @ control_points
 
 
 def tps_points(
@@ -122,7 +129,7 @@ def tps_points(
     target_points: np.ndarray,
     regularization: float,
 ) -> jax.Array:
-    """Where the spline of known target points reads points ``(*batch, P, n)``."""
+    """The spline of known target points at points ``(*batch, P, n)``."""
     coefficients = _coefficients(np, target_points, regularization)
     coefficients = jnp.asarray(coefficients, control_points.dtype)
     targets = jnp.asarray(target_points, control_points.dtype)
@@ -139,32 +146,39 @@ def tps_points(
 
 
 def _spline_at(
-    coefficients: jax.Array, targets: jax.Array, control: jax.Array, points: jax.Array
+    coefficients: jax.Array,
+    target_points: jax.Array,
+    params: jax.Array,
+    points: jax.Array,
 ) -> jax.Array:
-    spline = coefficients @ control
-    return at_finite(lambda points: terms(jnp, points, targets) @ spline, points)
+    spline = coefficients @ params
+
+    def at(points: jax.Array) -> jax.Array:
+        return spline_terms(jnp, points, target_points) @ spline
+
+    return at_finite(at, points)
 
 
 def _basis(
     xp: Any, targets: Any, regularization: Any, size: tuple[int, ...], corners: bool
 ) -> Any:
-    """What each control point adds to each output pixel: (*batch, h * w, K).
+    """The weight of each control point in each output pixel: (*batch, h * w, K).
 
-    ``xp`` is NumPy, which computes in float64, where everything is known when tracing.
+    ``xp`` is NumPy, in float64, if all is known when tracing, else jax.numpy.
     """
     pixels = lattice_points(size, align_corners=corners)
-    at_pixels = terms(xp, xp.asarray(pixels, targets.dtype), targets)
+    at_pixels = spline_terms(xp, xp.asarray(pixels, targets.dtype), targets)
     return at_pixels @ _coefficients(xp, targets, regularization)
 
 
 def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
-    """The coefficients of all terms for each control point, (*batch, K + n + 1, K).
+    """The coefficients of all terms for each control point: (*batch, K + n + 1, K).
 
     They solve [[U + ridge, P], [P.T, 0]] [w, a] = [control points, 0], where P holds
     the affine terms of the target points.
     """
     k = targets.shape[-2]
-    above = terms(xp, targets, targets)
+    above = spline_terms(xp, targets, targets)
     below = xp.swapaxes(above[..., k:], -1, -2)
     corner = xp.zeros((*below.shape[:-1], below.shape[-2]), below.dtype)
     below = xp.concatenate([below, corner], -1)
@@ -180,7 +194,7 @@ def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
     return xp.linalg.solve(system, xp.broadcast_to(unit, system[..., :k].shape))
 
 
-def terms(xp: Any, points: Any, targets: Any) -> Any:
+def spline_terms(xp: Any, points: Any, targets: Any) -> Any:
     """The spline's terms U(|p - t_k|), 1, x, y(, z) at each point: (*batch, P, K + n
     + 1).
     """
@@ -191,16 +205,16 @@ def terms(xp: Any, points: Any, targets: Any) -> Any:
 
 
 def _thin_plate(xp: Any, squared: Any) -> Any:
-    """U(r) = r**2 log r, from r**2; 0 at r = 0.
+    """U(r) = r**2 log r, as a function of r**2; 0 at r = 0.
 
-    The inner where keeps log(0) out of the derivatives, which would turn NaN.
+    The inner where keeps log(0) out of the derivatives, which would become NaN.
     """
     is_zero = squared == 0
     return xp.where(is_zero, 0, squared * xp.log(xp.where(is_zero, 1, squared)) / 2)
 
 
 def _as_targets(target_points: Any, control_points: jax.Array) -> Any:
-    """The target points: traced ones as they are, known ones in NumPy's float64."""
+    """The target points: traced ones as given, known ones in NumPy's float64."""
     k, ndim = control_points.shape[-2:]
     if target_points is None:
         side = round(k ** (1 / ndim))

@@ -8,15 +8,16 @@ The files in order of imports::
     plan         what a call of the sampler decides before it runs
     gather       eq. (3): look up the few pixels around each point
     dense        eq. (3): weigh all pixels by matrix products
-    gradients    the hand-written cotangents of gather
+    separable    eq. (3) on axis-aligned grids: one matrix product for each axis
     cpu/         the compiled CPU kernel
     dispatch     which of these runs: every decision by platform or shape
-    primitive    JAX primitive: jvp, transpose, vmap and lowering
-    interpolate  one image, one grid
-    separable    one image, one axis-aligned matrix: a matrix product for each axis
-    api          sample, bilinear_sample
+    gradients    the hand-written cotangents of gather, for CPUs
+    primitive    JAX primitives: jvp, transpose, vmap and lowering
+    interpolate  one image, one grid: padding, NaN and dtypes around the primitive
+    api          sample, bilinear_sample, Sampler
 """
 
+from .api import Sampler as Sampler
 from .api import bilinear_sample as bilinear_sample
 from .api import sample as sample
 from .kernels import Kernel as Kernel

@@ -1,8 +1,8 @@
-"""Eq. (3) as products of matrices: all pixels weighted, instead of a few looked up.
+"""Eq. (3) by matrix products: weigh all pixels instead of looking up a few.
 
-``V = sum_nm U[n, m] k(x - m) k(y - n)`` with a matrix of weights along each axis, one
-row for each point: the same weights at the same pixels as :mod:`stn_jax.taps`, and zero
-elsewhere. Where looking up is slow and multiplying is not, that is the faster way.
+``V = sum_nm U[n, m] k(x - m) k(y - n)`` with a matrix of weights for each axis, one row
+for each point. The weights are those of :mod:`stn_jax.sampling.gather`, and zero for
+all other pixels. On hardware that gathers slowly and multiplies fast this is faster.
 """
 
 from __future__ import annotations
@@ -12,32 +12,21 @@ import jax.numpy as jnp
 
 from .._checks import promote
 from .kernels import Kernel
-from .plan import Axis
+from .plan import Axis, Plan
 
 
-def weights(method: str | Kernel, axis: Axis, x: jax.Array) -> jax.Array:
-    """How much each pixel of an axis counts at coordinates (k,): ``(k, size)``."""
-    taps = axis.taps(method, x)
-    total = jnp.zeros((x.shape[0], axis.n + 2 * axis.margin), taps[0][2].dtype)
-    for index, present, weight in taps:
-        pixels = jnp.arange(total.shape[1], dtype=index.dtype)[None]
-        is_read = (index[:, None] == pixels) & present[:, None]
-        total = total + jnp.where(is_read, weight[:, None], 0)
-    return total
+def dense_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
+    """One image ``(*size, C)`` at points ``(*shape, n)``: eq. (3), ``(*shape, C)``.
 
-
-def weighted_sum(
-    image: jax.Array, points: jax.Array, *, method: str | Kernel, axes: tuple[Axis, ...]
-) -> jax.Array:
-    """One image ``(*size, C)`` at points ``(*shape, n)``: eq. (3), ``(*shape, C)``,
-    with zeros where no pixel is.
-
-    The last axis goes by one product; what it leaves of the others for each point is
-    weighted and summed.
+    Taps outside the image count as zero. The last axis is contracted by one matrix
+    product. The others are weighted and summed point by point.
     """
     *shape, n = points.shape
     flat = points.reshape(-1, n)
-    rows = [weights(method, axis, flat[:, -1 - i]) for i, axis in enumerate(axes)]
+    rows = [
+        axis_weights(plan.method, axis, flat[:, -1 - i])
+        for i, axis in enumerate(plan.axes)
+    ]
     dtype = promote(image.dtype, flat.dtype)
     *others, last = (row.astype(dtype) for row in rows)
     total = jnp.einsum(
@@ -49,23 +38,18 @@ def weighted_sum(
     return total.reshape(*shape, image.shape[-1])
 
 
-def separable_sum(
-    image: jax.Array,
-    lines: list[jax.Array],
-    *,
-    method: str | Kernel,
-    axes: tuple[Axis, ...],
-) -> jax.Array:
-    """One image at all points whose coordinates are on these lines, one for each axis
-    in image order: ``(*(len(line) for line in lines), C)``.
-    """
-    total = image.astype(promote(image.dtype, lines[0].dtype))
-    for i, (axis, line) in enumerate(zip(axes, lines, strict=True)):
-        total = along(i, weights(method, axis, line), total)
+def axis_weights(method: str | Kernel, axis: Axis, x: jax.Array) -> jax.Array:
+    """The weight of each pixel of an axis at coordinates ``(k,)``: ``(k, size)``."""
+    taps = axis.taps(method, x)
+    total = jnp.zeros((x.shape[0], axis.n + 2 * axis.margin), taps[0].weight.dtype)
+    for tap in taps:
+        pixels = jnp.arange(total.shape[1], dtype=tap.index.dtype)[None]
+        counts = (tap.index[:, None] == pixels) & tap.is_pixel[:, None]
+        total = total + jnp.where(counts, tap.weight[:, None], 0)
     return total
 
 
-def along(axis: int, rows: jax.Array, image: jax.Array) -> jax.Array:
-    """The image with an axis replaced by the weighted sums along it."""
+def contract(axis: int, rows: jax.Array, image: jax.Array) -> jax.Array:
+    """The image with an axis replaced by its weighted sums, one for each row."""
     out = jnp.tensordot(rows.astype(image.dtype), image, (1, axis), precision="highest")
     return jnp.moveaxis(out, 0, axis)

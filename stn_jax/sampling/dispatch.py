@@ -1,7 +1,7 @@
-"""Gathers or products of matrices: the one place that decides, by platform and shape.
+"""Which implementation of eq. (3) runs: every decision by platform or shape.
 
-A gather looks up the few pixels that count at a point; a dense product weighs them all,
-and so multiplies many zeros. The results agree but for rounding.
+The decisions are made when a program is lowered for its platform, so that a program
+exported for another platform gets that platform's implementation.
 """
 
 from __future__ import annotations
@@ -10,30 +10,91 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .._checks import check_choice
+import jax.numpy as jnp
+
+from . import cpu
+from .kernels import METHODS
+from .plan import Plan
 
 IMPLEMENTATIONS = ("gather", "dense")
 
+# Methods that the primitive computes. "nearest" has one tap without a slope, and gains
+# nothing by it.
+PRIMITIVE_METHODS = tuple(name for name in METHODS if name != "nearest")
 
-def check_implementation(implementation: str | None) -> None:
-    """One of the names, or None for the choice below."""
-    if implementation is not None:
-        check_choice("implementation", implementation, IMPLEMENTATIONS)
+# Image size up to which a TPU multiplies with all pixels instead of gathering: it
+# gathers element by element, while 64 x 64 pixels take 8 thousand multiplications for
+# each point, 1e-10 s at 1e14 a second.
+DENSE_PIXELS = 64 * 64
+
+# Number of channels from which a CPU computes gradients one image after another: the
+# taps of one image then fill the caches.
+WIDE = 8
+
+# With fewer channels: numbers in one output from which it does so for the gradient of
+# the image, so that the sum over the points runs beside the gradient of the points.
+LARGE = 2**16
 
 
-def is_dense(platform: str, size: Sequence[Any]) -> bool:
-    """For any grid: whether products with an image of this size beat gathers.
+def has_primitive(plan: Plan) -> bool:
+    """Whether the primitive computes this plan: its methods, and real pixels."""
+    is_named = isinstance(plan.method, str) and plan.method in PRIMITIVE_METHODS
+    return is_named and jnp.issubdtype(plan.dtype, jnp.floating)
 
-    A TPU gathers element by element, while its products are nearly free: 64 x 64 pixels
-    take 8 thousand multiplications for each point, 1e-10 s at 1e14 a second.
-    """
-    is_known = all(isinstance(n, int) for n in size)  # not left open by an export
-    return platform == "tpu" and is_known and math.prod(size) <= 64 * 64
+
+def is_dense(platform: str, plan: Plan, size: Sequence[Any]) -> bool:
+    """Whether matrix products with an image of this size replace gathers."""
+    if plan.implementation is not None or platform != "tpu":
+        return plan.implementation == "dense"
+    is_known = all(isinstance(n, int) for n in size)  # an export may leave it open
+    return is_known and math.prod(size) <= DENSE_PIXELS
 
 
 def is_separable(platform: str) -> bool:
-    """For axis-aligned families: whether a small product for each axis beats gathers.
+    """Whether axis-aligned families take one matrix product for each axis.
 
-    On a CPU it does with one channel alone, and there not with the compiled reader.
+    On a CPU the product is faster than gathers only for one channel, and there slower
+    than the compiled kernel.
     """
     return platform == "tpu"
+
+
+def is_image_by_image(channels: int, numbers: Any, needs_image_grad: bool) -> bool:
+    """Whether a CPU computes gradients one image after another.
+
+    ``numbers`` counts the entries of one output; an export may leave it open.
+    """
+    is_large = isinstance(numbers, int) and numbers >= LARGE
+    return channels >= WIDE or (needs_image_grad and is_large)
+
+
+def is_channel_by_channel(channels: int) -> bool:
+    """Whether a CPU sums over the channels by adding them one by one.
+
+    XLA's loop over a short axis is slow. Over a longer one it is fast.
+    """
+    return channels < WIDE
+
+
+def has_cpu_kernel(context: Any, plan: Plan) -> bool:
+    """Whether the compiled kernel replaces gathers in the program being lowered, whose
+    first two arrays are the image and the points.
+
+    XLA cannot divide a call of the kernel among devices: only ``jax.shard_map`` can. A
+    program that is exported must run where there is no kernel.
+    """
+    image, points, *_ = context.avals_in
+    module = context.module_context
+    where, parameters = module.axis_context, module.lowering_parameters
+    names = getattr(getattr(where, "mesh", None), "axis_names", None)
+    is_divided = names is not None and set(names) == set(where.manual_axes)
+    return (
+        plan.method == "bilinear"
+        and (is_divided or getattr(where, "num_devices", None) == 1)
+        and not parameters.for_export
+        and image.dtype in (jnp.float32, jnp.bfloat16)
+        and points.dtype == jnp.float32
+        and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
+        and image.shape[-1] > 0
+        and cpu.is_on()
+    )

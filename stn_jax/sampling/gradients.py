@@ -1,12 +1,12 @@
-"""The gradients of sampling, written out: what XLA makes slow of autodiff on a CPU.
+"""The cotangents of gathers, written by hand: XLA's CPU backend runs autodiff slowly.
 
 For the sum ``V_p = sum_t w_t(x_p) U[i_t(p)]`` over the taps t of a point p, and the
 gradient G of V,
 
-    dU[i] = sum of w_t(x_p) G_p over all p, t that read pixel i,
+    dU[i] = sum of w_t(x_p) G_p over all p, t with i_t(p) = i,
     dx_p  = sum_t dw_t/dx(x_p) <U[i_t(p)], G_p>.
 
-Autodiff makes the same sums, but keeps all taps of all images in memory at once.
+Autodiff computes the same sums, but keeps all taps of all images in memory at once.
 """
 
 from __future__ import annotations
@@ -21,51 +21,40 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._checks import promote
-from .plan import Axis
-
-# Channels from which on one image after the other is faster than all at once: then an
-# image's taps fill the caches, and the loop over the images is short beside them.
-WIDE = 8
-
-# With fewer channels, the numbers in one output from which on it is so for the image's
-# gradient: the sum over the points then runs beside the points' own gradient.
-LARGE = 2**16
+from .dispatch import is_channel_by_channel, is_image_by_image
+from .plan import Axis, Plan, Tap
 
 
-def cotangents(
+def gather_cotangents(
     image: jax.Array,
     points: jax.Array,
     out_bar: jax.Array,
     *,
-    method: str,
-    axes: tuple[Axis, ...],
-    wants: tuple[bool, bool],
-    **_: object,
+    plan: Plan,
+    needs_grad: tuple[bool, bool],
 ) -> list[jax.Array]:
-    """The gradients of ``images (P, *size, C)`` and of ``points (P, M, n)``.
+    """The gradients of images and points.
 
     Args:
-      image: what was read.
-      points: where; those with a NaN give and get nothing.
-      out_bar: ``(P, M, C)``, the gradient that arrives.
-      method: as in :func:`~stn_jax.sample`.
-      axes: of the image.
-      wants: whether the image's gradient is wanted, and whether the points' is.
+      image: ``(P, *size, C)``.
+      points: ``(P, M, n)``. Points with a NaN contribute nothing and get zero.
+      out_bar: ``(P, M, C)``, the gradient of the samples.
+      plan: of the call.
+      needs_grad: for the images, and for the points.
     """
-    one = partial(_cotangents, method=method, axes=axes, wants=wants)
-    dtypes = [x.dtype for x, want in zip((image, points), wants, strict=True) if want]
+    one = partial(_cotangents, plan=plan, needs_grad=needs_grad)
+    both = zip((image, points), needs_grad, strict=True)
+    dtypes = [array.dtype for array, is_needed in both if is_needed]
     # sums of half precision are made in float32, and rounded once
     precise = promote(out_bar.dtype, points.dtype)
     is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
     out_bar, points = jnp.where(is_nan, 0, out_bar), jnp.where(is_nan, 0, points)
     arrays = image.astype(precise), points, out_bar.astype(precise)
-    numbers = math.prod(out_bar.shape[1:])  # no int where an export leaves it open
-    is_large = wants[0] and isinstance(numbers, int) and numbers >= LARGE
-    if image.shape[-1] >= WIDE or is_large:
+    if is_image_by_image(image.shape[-1], math.prod(out_bar.shape[1:]), needs_grad[0]):
         found = lax.map(lambda arrays: one(*arrays), arrays)
     else:
         found = jax.vmap(one)(*arrays)
-    if wants[1]:
+    if needs_grad[1]:
         found[-1] = jnp.where(is_nan, 0, found[-1])
     return [x.astype(dtype) for x, dtype in zip(found, dtypes, strict=True)]
 
@@ -75,30 +64,30 @@ def _cotangents(
     points: jax.Array,
     out_bar: jax.Array,
     *,
-    method: str,
-    axes: tuple[Axis, ...],
-    wants: tuple[bool, bool],
+    plan: Plan,
+    needs_grad: tuple[bool, bool],
 ) -> list[jax.Array]:
-    """Of one image, with points (M, n)."""
-    coordinates = [points[:, -1 - i] for i in range(len(axes))]  # (x, y) backwards
-    taps = [a.taps(method, x) for a, x in zip(axes, coordinates, strict=True)]
+    """The gradients of one image and its points ``(M, n)``."""
+    taps = plan.taps(points)
     found = []
-    if wants[0]:
+    if needs_grad[0]:
         found.append(_image_bar(image, taps, out_bar))
-    if wants[1]:
-        slopes = [_slopes(method, a, x) for a, x in zip(axes, coordinates, strict=True)]
+    if needs_grad[1]:
+        slopes = [
+            _slopes(plan, axis, points[:, -1 - i]) for i, axis in enumerate(plan.axes)
+        ]
         found.append(_points_bar(image, taps, slopes, out_bar))
     return found
 
 
 def _image_bar(
-    image: jax.Array, taps: list[list[tuple]], out_bar: jax.Array
+    image: jax.Array, taps: list[list[Tap]], out_bar: jax.Array
 ) -> jax.Array:
-    """Each point's gradient, added to the pixels it read."""
+    """Each point's gradient, added to the pixels that it was computed from."""
     total = jnp.zeros_like(image)
     for corner in itertools.product(*taps):
-        index, present, weights = zip(*corner, strict=True)
-        weight = jnp.where(reduce(and_, present), reduce(mul, weights), 0)
+        index, is_pixel, weights = zip(*corner, strict=True)
+        weight = jnp.where(reduce(and_, is_pixel), reduce(mul, weights), 0)
         update = out_bar * weight[:, None].astype(out_bar.dtype)
         total = total.at[index].add(update, mode="promise_in_bounds")
     return total
@@ -106,18 +95,18 @@ def _image_bar(
 
 def _points_bar(
     image: jax.Array,
-    taps: list[list[tuple]],
+    taps: list[list[Tap]],
     slopes: list[list[jax.Array]],
     out_bar: jax.Array,
 ) -> jax.Array:
-    """The slopes of the weights, times what the pixels and the gradient share."""
+    """The slopes of the weights, times the inner products of pixels and gradients."""
     totals = [jnp.zeros_like(out_bar[:, 0])] * len(taps)
     numbered = [list(enumerate(axis)) for axis in taps]
     for corner in itertools.product(*numbered):
-        numbers, entries = zip(*corner, strict=True)
-        index, present, weights = zip(*entries, strict=True)
+        numbers, corner_taps = zip(*corner, strict=True)
+        index, is_pixel, weights = zip(*corner_taps, strict=True)
         pixels = image.at[index].get(mode="promise_in_bounds")
-        shared = jnp.where(reduce(and_, present), _inner(pixels, out_bar), 0)
+        shared = jnp.where(reduce(and_, is_pixel), _inner(pixels, out_bar), 0)
         for axis, number in enumerate(numbers):
             factors = [*weights[:axis], slopes[axis][number], *weights[axis + 1 :]]
             slope = reduce(mul, factors).astype(shared.dtype)
@@ -126,22 +115,22 @@ def _points_bar(
 
 
 def _inner(pixels: jax.Array, out_bar: jax.Array) -> jax.Array:
-    """The sum over the channels, of pixels that stand in memory: (M,).
+    """The inner products over the channels: ``(M,)``.
 
-    Few channels are added one by one, since XLA's loop over so short an axis is slow;
-    it is fast over a longer one, but not while it also gathers.
+    The barrier keeps the gather out of XLA's loop over the channels, which would
+    become slow.
     """
     pixels = lax.optimization_barrier(pixels)
-    if pixels.shape[-1] < WIDE:
+    if is_channel_by_channel(pixels.shape[-1]):
         products = (pixels[:, c] * out_bar[:, c] for c in range(pixels.shape[-1]))
-        return reduce(add, products, jnp.zeros_like(out_bar[:, 0]))
+        return reduce(add, products, jnp.zeros_like(pixels, shape=len(pixels)))
     return (pixels * out_bar).sum(axis=-1)
 
 
-def _slopes(method: str, axis: Axis, x: jax.Array) -> list[jax.Array]:
+def _slopes(plan: Plan, axis: Axis, x: jax.Array) -> list[jax.Array]:
     """The derivatives of the taps' weights at x."""
 
     def weights(x: jax.Array) -> list[jax.Array]:
-        return [weight for *_, weight in axis.taps(method, x)]
+        return [tap.weight for tap in axis.taps(plan.method, x)]
 
     return jax.jvp(weights, (x,), (jnp.ones_like(x),))[1]

@@ -1,86 +1,109 @@
-"""One image read at one grid, with all that a door promises of it."""
+"""One image sampled at one grid, or on the grid of one axis-aligned matrix."""
 
 from __future__ import annotations
 
 from functools import reduce
-from operator import and_
-from typing import Any
+from operator import add, and_, mul, or_
 
 import jax
 import jax.numpy as jnp
 
 from .._checks import promote
-from . import dense
-from .gather import add_around, weighted_sum
-from .kernels import Kernel
-from .plan import Axis
-from .primitive import METHODS, read
+from . import dispatch
+from .dense import dense_sum
+from .gather import gather_sum
+from .plan import Plan
+from .primitive import axis_aligned_sum, weighted_sum
+from .separable import axis_aligned_points, separable_sum
 
 
 def interpolate(
-    image: jax.Array,
-    grid: jax.Array,
-    fill: jax.Array,
-    *,
-    method: str | Kernel,
-    axes: tuple[Axis, ...],
-    implementation: str | None,
-    dtype: jnp.dtype,
-    **finishing: Any,
+    image: jax.Array, grid: jax.Array, fill_value: jax.Array, *, plan: Plan
 ) -> jax.Array:
-    """One image read at one grid: eq. (3), summed over the pixels around each point.
-
-    For the options see :func:`finish`, and ``implementation`` in
-    :func:`~stn_jax.sample`.
-    """
-    kernel = {"method": method, "axes": axes}
-    finishing |= {"dtype": dtype, **kernel}
-    is_real = jnp.issubdtype(dtype, jnp.floating)
-    if isinstance(method, str) and method in METHODS and is_real:
-        if finishing["is_filled"]:  # the fill is added before the sum is rounded
-            image = image.astype(promote(image.dtype, grid.dtype))
-        total = read(image, grid, implementation=implementation, **kernel)
-        return finish(total, grid, fill, has_nan=True, **finishing)
+    """One image ``(*size, C)`` sampled at one grid ``(*shape, n)``: ``(*shape, C)``."""
+    if dispatch.has_primitive(plan):
+        image = _before_filling(image, grid.dtype, plan)
+        total = weighted_sum(image, grid, plan)
+        return finish(total, grid, fill_value, plan, has_nan=True)
     points = jnp.where(jnp.isnan(grid), 0, grid)
-    if implementation == "dense":
-        total = dense.weighted_sum(image, points, **kernel)
+    total_of = dense_sum if plan.implementation == "dense" else gather_sum
+    return finish(total_of(image, points, plan), grid, fill_value, plan)
+
+
+def interpolate_axis_aligned(
+    image: jax.Array,
+    params: jax.Array,
+    fill_value: jax.Array,
+    *,
+    size: tuple[int, ...],
+    plan: Plan,
+) -> jax.Array:
+    """One image on the grid of one axis-aligned matrix: what :func:`interpolate` gives
+    there, computed by one matrix product for each axis where that is faster.
+    """
+    grid = axis_aligned_points(params, size, plan.axes[0].align_corners)
+    grid = grid.astype(promote(grid.dtype, jnp.finfo(image.dtype).dtype))
+    if plan.implementation == "dense":
+        total = separable_sum(image, params, size=size, plan=plan)
     else:
-        total = weighted_sum(image, points, **kernel)
-    return finish(total, grid, fill, **finishing)
+        image = _before_filling(image, grid.dtype, plan)
+        total = axis_aligned_sum(image, params, size, plan)
+    return finish(total, grid, fill_value, plan, has_nan=True)
+
+
+def _before_filling(image: jax.Array, dtype: jnp.dtype, plan: Plan) -> jax.Array:
+    """The image, in the grid's precision if the fill value is to be added to the sum:
+    the sum is rounded after that.
+    """
+    return image.astype(promote(image.dtype, dtype)) if plan.is_filled else image
 
 
 def finish(
     total: jax.Array,
     grid: jax.Array,
-    fill: jax.Array,
+    fill_value: jax.Array,
+    plan: Plan,
     *,
-    method: str | Kernel,
-    axes: tuple[Axis, ...],
-    is_filled: bool,
-    is_residual: bool,
-    is_hard: bool,
-    dtype: jnp.dtype,
     has_nan: bool = False,
 ) -> jax.Array:
-    """What an image gives at a grid, of the weighted sum of its pixels there.
+    """The sampled image, from the weighted sum of the image's pixels at a grid.
 
-    The sum took zeros for what stands where no pixel does. The image is filled where
-    the fill may show there, a residual where it holds coefficients of what differs from
-    the fill, hard where the fill replaces all that lies outside. The sum may have NaN
-    already where the grid has.
+    Args:
+      total: treats taps outside the image as zero.
+      grid: where the sum was taken, ``(*shape, n)``.
+      fill_value: ``(C,)``.
+      plan: its flags say which of the steps below apply.
+      has_nan: whether ``total`` is NaN already where the grid is.
     """
     is_nan = jnp.isnan(grid)
     grid = jnp.where(is_nan, 0, grid)
-    if is_filled and not is_residual:
-        total = add_around(total, grid, fill, method=method, axes=axes)
-    fill = jnp.broadcast_to(fill.astype(total.dtype), total.shape)
-    if is_residual:
+    if plan.is_filled and not plan.is_residual:
+        total = _fill(total, grid, fill_value, plan)
+    fill = jnp.broadcast_to(fill_value.astype(total.dtype), total.shape)
+    if plan.is_residual:
         total = total + fill
-    if is_hard:
-        within = [axis.inside(grid[..., -1 - i]) for i, axis in enumerate(axes)]
-        total = jnp.where(reduce(and_, within)[..., None], total, fill)
-    if is_hard or not has_nan:
-        is_discrete = not jnp.issubdtype(dtype, jnp.inexact)
+    if plan.is_hard:
+        inside = [axis.inside(grid[..., -1 - i]) for i, axis in enumerate(plan.axes)]
+        total = jnp.where(reduce(and_, inside)[..., None], total, fill)
+    if plan.is_hard or not has_nan:
+        is_discrete = not jnp.issubdtype(plan.dtype, jnp.inexact)
         blank = fill if is_discrete else jnp.full_like(total, jnp.nan)
         total = jnp.where(is_nan.any(axis=-1, keepdims=True), blank, total)
-    return total.astype(dtype)
+    return total.astype(plan.dtype)
+
+
+def _fill(
+    total: jax.Array, points: jax.Array, fill_value: jax.Array, plan: Plan
+) -> jax.Array:
+    """Add the fill value's share: the weights of the taps outside the image."""
+    all_weights, pixel_weights, is_cut = [], [], []
+    for taps in plan.taps(points):
+        all_weights.append(reduce(add, (tap.weight for tap in taps)))
+        weights = (jnp.where(tap.is_pixel, tap.weight, 0) for tap in taps)
+        pixel_weights.append(reduce(add, weights))
+        is_cut.append(reduce(or_, (~tap.is_pixel for tap in taps)))
+    share = reduce(mul, all_weights) - reduce(mul, pixel_weights)
+    fill = jnp.broadcast_to(fill_value.astype(total.dtype), total.shape)
+    filled = total + share[..., None].astype(total.dtype) * fill
+    # the where keeps an infinite or NaN fill value out of the points inside
+    return jnp.where(reduce(or_, is_cut)[..., None], filled, total)

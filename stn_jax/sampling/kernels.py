@@ -1,9 +1,12 @@
-"""Interpolation kernels along one axis: how much each pixel around a point counts.
+"""Interpolation kernels along one axis: the weights of the pixels around a point.
 
-A kernel of n taps weighs the n pixels nearest to x, as a function of where x lies among
-them: of t = x - floor(x) where n is even, of t = x - floor(x + 1/2) where n is odd.
-Since t jumps where the pixels change, every derivative on the lattice is the right-hand
-one.
+A kernel weighs the n pixels nearest to x. The weights are functions of t, the place of
+x among these pixels: t = x - floor(x) for even n, t = x - floor(x + 1/2) for odd n.
+Since t jumps where the set of pixels changes, every derivative on the lattice of pixels
+is the right-hand one.
+
+To add a kernel: write its weights as a function of t and enter it in ``METHODS``; in
+``PROFILES`` instead if ``antialias=True`` may widen it.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class Kernel:
-    """Any kernel of finite support: the paper's k(x - m; Phi), eq. (3).
+    """A custom kernel of finite support: the paper's k(x - m; Phi), eq. (3).
 
-    The weights are used as they are, not normalized to sum 1. What ``weight`` closes
-    over, Phi, may be traced, and learnt.
+    The sampler uses the weights as they are, without normalizing their sum to 1.
+    ``weight`` may close over traced parameters Phi, which can then be learnt.
 
     Args:
-      support: half the width of the kernel, in pixels, static: farther away than this
-        from a point no pixel counts.
+      support: half the width of the kernel, in pixels, static. Pixels farther from a
+        point have weight 0.
       weight: maps the signed distances x - m from pixels m, in pixels, an array of any
         shape, to weights of the same shape.
 
@@ -47,30 +50,32 @@ class Kernel:
             raise ValueError(f"support must be positive pixels; got {self.support!r}")
 
 
-def taps(kernel: str | Kernel, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-    """The first of the pixels that count at x, and the weights from there on."""
-    n, weights = _known(kernel) if isinstance(kernel, Kernel) else METHODS[kernel]
+def nearest_pixels(
+    method: str | Kernel, x: jax.Array
+) -> tuple[jax.Array, list[jax.Array]]:
+    """The index of the first pixel that counts at x, and the weights from it on."""
+    n, weights = _custom(method) if isinstance(method, Kernel) else METHODS[method]
     base = jnp.floor(x if n % 2 == 0 else x + 0.5)
     return base.astype(jnp.int32) - (n - 1) // 2, weights(x - base)
 
 
-def profile(kernel: str | Kernel, distance: jax.Array) -> jax.Array:
-    """The kernel as a function of signed distances, not normalized to any sum."""
-    if isinstance(kernel, Kernel):
-        is_near = jnp.abs(distance) <= kernel.support
-        return jnp.where(is_near, kernel.weight(distance), 0)
-    n, weights = PROFILES[kernel]
+def profile(method: str | Kernel, distance: jax.Array) -> jax.Array:
+    """The kernel as a function of signed distances in pixels, not normalized."""
+    if isinstance(method, Kernel):
+        is_near = jnp.abs(distance) <= method.support
+        return jnp.where(is_near, method.weight(distance), 0)
+    n, weights = PROFILES[method]
     floor = jnp.floor(distance)
-    tap = (n - 1) // 2 - floor
+    number = (n - 1) // 2 - floor
     pieces = weights(distance - floor)
-    return jnp.select([tap == i for i in range(n)], pieces)
+    return jnp.select([number == i for i in range(n)], pieces)
 
 
-def _known(kernel: Kernel) -> tuple[int, Weights]:
+def _custom(kernel: Kernel) -> tuple[int, Weights]:
     n = math.ceil(2 * kernel.support)
 
     def weights(t: jax.Array) -> list[jax.Array]:
-        distances = [t + (n - 1) // 2 - tap for tap in range(n)]
+        distances = [t + (n - 1) // 2 - i for i in range(n)]
         return [
             jnp.where(jnp.abs(d) <= kernel.support, kernel.weight(d), 0)
             for d in distances
@@ -103,11 +108,11 @@ def _lanczos(t: jax.Array, *, a: int) -> list[jax.Array]:
     where x is an integer.
     """
     weights = []
-    for tap in range(2 * a):
-        d = t + (a - 1 - tap)
+    for i in range(2 * a):
+        d = t + (a - 1 - i)
         is_center = jnp.abs(d) < 1e-3
         safe = jnp.pi * jnp.where(is_center, 1, d)
-        sign = (-1) ** (a - 1 - tap)
+        sign = (-1) ** (a - 1 - i)
         weight = sign * jnp.sin(jnp.pi * t) / safe * (a * jnp.sin(safe / a) / safe)
         around_zero = 1 - (jnp.pi * d) ** 2 * (1 + 1 / a**2) / 6
         weights.append(jnp.where(is_center, around_zero, weight))
@@ -122,9 +127,9 @@ def _normalized(t: jax.Array, *, weights: Weights) -> list[jax.Array]:
 
 
 def bspline(t: Any, *, degree: int) -> list[Any]:
-    """The uniform B-splines that reach x, by de Boor's recursion."""
+    """The values at x of the uniform B-splines around it, by de Boor's recursion."""
     s = t if degree % 2 else t + 0.5
-    weights, none = [0 * s + 1], 0 * s  # arithmetic alone: NumPy's floats do as well
+    weights, none = [0 * s + 1], 0 * s  # arithmetic alone, to accept NumPy floats
     for p in range(1, degree + 1):
         before, after = [none, *weights], [*weights, none]
         weights = [
@@ -137,7 +142,7 @@ Weights = Callable[[jax.Array], list[jax.Array]]
 
 SPLINES = {f"bspline{degree}": degree for degree in (2, 3, 4, 5)}
 
-# how many taps, and their weights: of the kernels that can be widened to antialias
+# Number of pixels and their weights, for the kernels that antialias=True may widen
 PROFILES: dict[str, tuple[int, Weights]] = {
     "bilinear": (2, _bilinear),
     "bicubic": (4, partial(_cubic, a=-0.75)),
@@ -145,7 +150,7 @@ PROFILES: dict[str, tuple[int, Weights]] = {
     "lanczos3": (6, partial(_lanczos, a=3)),
 }
 
-# and of all
+# and for all kernels
 METHODS: dict[str, tuple[int, Weights]] = {
     "nearest": (1, lambda t: [jnp.ones_like(t)]),
     **PROFILES,

@@ -1,8 +1,10 @@
-"""The rules at the border: which pixel the endless image shows at an index.
+"""Padding rules along one axis: which pixel the extended image shows at an index.
 
 Padding extends the image over all integers, axis by axis, and the sampler interpolates
-the extended image. A rule maps an index to the pixel that stands there and says whether
-one does: where it does not, the fill value stands.
+the extended image. A rule maps an index to the index of a pixel, and returns whether
+there is one. Where there is none, the fill value stands.
+
+To add a padding mode: write its rule and enter it in ``RULES``.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 # The last pixel coordinate with a fraction in float32. Farther out every rule but
-# "border" sees the fill value, so that an infinite coordinate never reads a pixel.
+# "border" gives the fill value, so that an infinite coordinate never gets a pixel.
 FAR = 2**23
 
 Rule = Callable[[jax.Array, int, bool], tuple[jax.Array, jax.Array]]
@@ -34,7 +36,7 @@ def _border(
 def _reflection(
     index: jax.Array, n: int, align_corners: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Mirrors at the edges -1/2 and n - 1/2, or with align_corners at 0 and n - 1."""
+    """Mirror at the edges -1/2 and n - 1/2, with align_corners at 0 and n - 1."""
     n = min(n, 2**29)  # keeps the period within int32; farther pixels are never near
     if align_corners:
         period, last = max(2 * n - 2, 1), 2 * n - 2
@@ -45,7 +47,7 @@ def _reflection(
 
 
 def _wrap(index: jax.Array, n: int, align_corners: bool) -> tuple[jax.Array, jax.Array]:
-    """Repeats with the period n, as SciPy's grid-wrap."""
+    """Repeat with the period n, as SciPy's grid-wrap."""
     return index % n, jnp.abs(index) <= FAR
 
 
@@ -60,13 +62,12 @@ RULES: dict[str, Rule] = {
 
 def as_modes(padding_mode: str | Sequence[str], ndim: int) -> tuple[str, ...]:
     """The mode of each axis in image order, or an error that lists the modes."""
-    one = isinstance(padding_mode, str)
-    modes = (padding_mode,) * ndim if one else padding_mode
+    modes = (padding_mode,) * ndim if isinstance(padding_mode, str) else padding_mode
     try:
-        known = len(modes) == ndim and all(mode in RULES for mode in modes)
+        is_known = len(modes) == ndim and all(mode in RULES for mode in modes)
     except TypeError:
-        known = False
-    if not known:
+        is_known = False
+    if not is_known:
         names = ", ".join(repr(mode) for mode in RULES)
         raise ValueError(
             f"padding_mode must be one of {names}, or {ndim} of them, for each axis in "

@@ -1,19 +1,20 @@
-"""Reading images at points, as a primitive of JAX's: its derivatives and its batches.
+"""Eq. (3) as JAX primitives: derivatives, batching, and a lowering for each platform.
 
-It has three operations, all on ``images (P, *size, C)`` read at ``points (P, M, n)``:
-the values ``(P, M, C)``, their tangents, and the cotangents of images and points. Each
-is defined by plain JAX (``_values``), which also defines all higher derivatives; on a
-CPU the cotangents are those of :mod:`stn_jax.sampling.gradients`. A mapped axis is
-folded: into P if each example has its own image, else into M, so that a shared image is
-never copied.
+There are two families of primitives, for images ``(P, *size, C)``: sampled at points
+``(P, M, n)``, and sampled on the grids of axis-aligned matrices ``(P, M, k, k)``. A
+family has three operations: the values, their tangents, and the cotangents of both
+inputs. Plain JAX defines each of them, and all higher derivatives. A mapped axis is
+folded: into P if each example has its own image, else into M, so that a shared image
+is never copied.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,230 +22,305 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import cpu, dense, dispatch, gather, gradients, kernels
-from .plan import Axis
+from . import cpu, dispatch
+from .dense import dense_sum
+from .gather import gather_sum
+from .gradients import gather_cotangents
+from .plan import Plan
+from .separable import axis_aligned_points, separable_sum
 
-# those that are read so; one tap without a slope, "nearest" gains nothing by it
-METHODS = tuple(name for name in kernels.METHODS if name != "nearest")
+Values = Callable[..., jax.Array]  # (image, where, *, plan, ...) -> values
 
 
-def read(
-    image: jax.Array,
-    points: jax.Array,
-    *,
-    method: str,
-    axes: tuple[Axis, ...],
-    implementation: str | None = None,
-) -> jax.Array:
-    """One image ``(*size, C)`` at points ``(*shape, n)``: ``(*shape, C)`` of its dtype,
-    with zeros where no pixel is, and NaN at a point with a NaN.
+def weighted_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
+    """One image ``(*size, C)`` at points ``(*shape, n)``: eq. (3), ``(*shape, C)``.
 
-    By gathers or by dense products; where ``implementation`` does not say, as
-    :mod:`stn_jax.sampling.dispatch` has it for the platform.
+    Taps outside the image count as zero. A point with a NaN gives NaN. The result has
+    the image's dtype.
     """
-    image, points = _all_varying(image, points)
     *shape, n = points.shape
     flat = points.reshape(1, math.prod(shape), n)
-    options = {"method": method, "axes": axes, "implementation": implementation}
-    (out,) = _values_p.bind(image[None], flat, **options)
+    arrays = _all_varying(image[None], flat)
+    (out,) = _AT_POINTS.values.bind(*arrays, plan=plan)
     return out.reshape(*shape, image.shape[-1])
 
 
-# what the operations are
+def axis_aligned_sum(
+    image: jax.Array, matrix: jax.Array, size: tuple[int, ...], plan: Plan
+) -> jax.Array:
+    """One image ``(*size, C)`` on the grid of one axis-aligned matrix ``(k, k)``."""
+    arrays = _all_varying(image[None], matrix[None, None])
+    (out,) = _AXIS_ALIGNED.values.bind(*arrays, plan=plan, size=size)
+    return out[0, 0]
 
 
-def _values(
-    image: jax.Array, points: jax.Array, *, implementation: str | None, **options: Any
-) -> list[jax.Array]:
-    is_dense = implementation == "dense"
-    weighted_sum = dense.weighted_sum if is_dense else gather.weighted_sum
+# What the operations compute
+
+
+def _at_points(image: jax.Array, points: jax.Array, *, plan: Plan) -> jax.Array:
+    """Images ``(P, *size, C)`` at points ``(P, M, n)``: ``(P, M, C)``."""
+    total_of = dense_sum if plan.implementation == "dense" else gather_sum
 
     def one(image: jax.Array, points: jax.Array) -> jax.Array:
         is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
-        out = weighted_sum(image, jnp.where(is_nan, 0, points), **options)
+        out = total_of(image, jnp.where(is_nan, 0, points), plan)
         return jnp.where(is_nan, jnp.nan, out).astype(image.dtype)
 
-    return [jax.vmap(one)(image, points)]
+    return jax.vmap(one)(image, points)
+
+
+def _by_grid(
+    image: jax.Array, matrix: jax.Array, *, plan: Plan, size: tuple[int, ...]
+) -> jax.Array:
+    """Images at the points of the matrices' grids: ``(P, M, *size, C)``."""
+    corners = plan.axes[0].align_corners
+    one = partial(axis_aligned_points, size=size, align_corners=corners)
+    grid = jax.vmap(jax.vmap(one))(matrix)
+    points = grid.reshape(len(grid), -1, grid.shape[-1])
+    (out,) = _AT_POINTS.values.bind(*_all_varying(image, points), plan=plan)
+    return out.reshape(*grid.shape[:-1], image.shape[-1])
+
+
+def _by_axes(
+    image: jax.Array, matrix: jax.Array, *, plan: Plan, size: tuple[int, ...]
+) -> jax.Array:
+    """The same by one matrix product for each axis."""
+    one = partial(separable_sum, size=size, plan=plan)
+    out = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(image, matrix)
+    return out.astype(image.dtype)
+
+
+def _values(values: Values, *arrays: jax.Array, **static: Any) -> list[jax.Array]:
+    return [values(*arrays, **static)]
 
 
 def _tangents(
+    values: Values,
     image: jax.Array,
-    points: jax.Array,
+    where: jax.Array,
     *dots: jax.Array,
-    wants: tuple[bool, bool],
-    **options: Any,
+    needs_grad: tuple[bool, bool],
+    **static: Any,
 ) -> list[jax.Array]:
-    """``dots`` are the tangents of what ``wants`` says."""
-    function, primals = _of_wanted(image, points, wants, options)
-    return jax.jvp(function, primals, dots)[1]
+    """``dots`` are the tangents of the inputs that ``needs_grad`` marks."""
+    function, primals = _of_needed(values, (image, where), needs_grad, static)
+    return [jax.jvp(function, primals, dots)[1]]
 
 
 def _cotangents(
+    values: Values,
     image: jax.Array,
-    points: jax.Array,
+    where: jax.Array,
     out_bar: jax.Array,
     *,
-    wants: tuple[bool, bool],
-    **options: Any,
+    needs_grad: tuple[bool, bool],
+    **static: Any,
 ) -> list[jax.Array]:
-    function, primals = _of_wanted(image, points, wants, options)
-    return [*jax.vjp(function, *primals)[1]([out_bar])]
+    function, primals = _of_needed(values, (image, where), needs_grad, static)
+    return [*jax.vjp(function, *primals)[1](out_bar)]
 
 
-def _of_wanted(
-    image: jax.Array, points: jax.Array, wants: tuple[bool, bool], options: Any
-) -> tuple[Callable[..., list[jax.Array]], tuple[jax.Array, ...]]:
-    """The values as a function of the image, of the points, or of both."""
-    both = (image, points)
+def _of_needed(
+    values: Values,
+    inputs: tuple[jax.Array, jax.Array],
+    needs_grad: tuple[bool, bool],
+    static: dict[str, Any],
+) -> tuple[Values, tuple[jax.Array, ...]]:
+    """The values as a function of the inputs that ``needs_grad`` marks, and these."""
 
-    def function(*wanted: jax.Array) -> list[jax.Array]:
-        given = iter(wanted)
-        full = [next(given) if w else x for w, x in zip(wants, both, strict=True)]
-        return _values(*full, **options)
+    def function(*needed: jax.Array) -> jax.Array:
+        given = iter(needed)
+        both = zip(inputs, needs_grad, strict=True)
+        return values(*(next(given) if n else x for x, n in both), **static)
 
-    return function, tuple(x for w, x in zip(wants, both, strict=True) if w)
-
-
-# how JAX derives and maps them
+    return function, tuple(x for x, n in zip(inputs, needs_grad, strict=True) if n)
 
 
-def _primitive(
+# How JAX lowers, differentiates and maps them
+
+
+class _Family(NamedTuple):
+    values: Primitive
+    tangents: Primitive
+    cotangents: Primitive
+
+
+Lowering = Callable[..., Any]  # (context, *arrays, **static) -> MLIR values
+
+
+def _family(
     name: str,
-    plain: Callable,
-    fast: Callable | None = None,
-    compiled: Callable | None = None,
-) -> Primitive:
-    """An operation of several arrays, defined by ``plain``.
+    values: Values,
+    on_tpu: Callable[[Any, Plan], tuple[Values, Plan]],
+    cpu_rules: Sequence[Lowering | None] = (None, None, None),
+) -> _Family:
+    """A family of primitives.
 
-    On a CPU gathers run as ``fast``, or ``compiled`` where there is a reader; a TPU has
-    small images read by products.
+    Args:
+      name: of the primitives.
+      values: the definition, which all platforms but a TPU run.
+      on_tpu: maps the lowering context and the plan to what a TPU runs instead.
+      cpu_rules: lowering rules for a CPU, in the order of the operations.
     """
+    operations = (_values, _tangents, _cotangents)
+    family = _Family(*(Primitive(f"stn_jax_{name}{f.__name__}") for f in operations))
+    for primitive, operation, cpu_rule in zip(
+        family, operations, cpu_rules, strict=True
+    ):
+        plain = partial(operation, values)
+        _define(primitive, plain)
+        tpu_rule = partial(_lower_on_tpu, operation, on_tpu)
+        mlir.register_lowering(primitive, tpu_rule, platform="tpu")
+        if cpu_rule:
+            mlir.register_lowering(primitive, cpu_rule, platform="cpu")
+        batching.primitive_batchers[primitive] = partial(_batch, family, primitive)
+    ad.primitive_jvps[family.values] = partial(_values_jvp, family)
+    ad.primitive_transposes[family.values] = partial(_values_transpose, family)
+    ad.primitive_transposes[family.tangents] = partial(_tangents_transpose, family)
+    for primitive, operation in zip(family[1:], operations[1:], strict=True):
+        ad.primitive_jvps[primitive] = partial(_plain_jvp, partial(operation, values))
+    return family
 
-    def on_cpu(context: Any, *arrays: Any, **options: Any) -> Any:
-        function = plain
-        if options["implementation"] != "dense":
-            is_taken = compiled and cpu.takes(context, options["method"])
-            function = (compiled if is_taken else fast) or plain
-        return _lower(function, context, *arrays, **options)
 
-    def on_tpu(context: Any, *arrays: Any, **options: Any) -> Any:
-        _, *size, _ = context.avals_in[0].shape
-        if options["implementation"] is None and dispatch.is_dense("tpu", size):
-            options["implementation"] = "dense"
-        return _lower(plain, context, *arrays, **options)
-
-    primitive = Primitive(name)
+def _define(primitive: Primitive, plain: Callable[..., list[jax.Array]]) -> None:
+    """Make ``plain`` the primitive's definition on every platform."""
     primitive.multiple_results = True
-    static = ("method", "axes", "implementation", "wants")
+    static = ("plan", "needs_grad", "size")
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
     primitive.def_abstract_eval(partial(_abstract, plain))
     mlir.register_lowering(primitive, partial(_lower, plain))
-    mlir.register_lowering(primitive, on_cpu, platform="cpu")
-    mlir.register_lowering(primitive, on_tpu, platform="tpu")
-    return primitive
 
 
-def _lower(function: Callable, context: Any, *arrays: Any, **options: Any) -> Any:
+def _lower(function: Callable, context: Any, *arrays: Any, **static: Any) -> Any:
     rule = mlir.lower_fun(function, multiple_results=True)
-    return rule(context, *arrays, **options)
+    return rule(context, *arrays, **static)
 
 
-def _abstract(plain: Callable, *avals: Any, **options: Any) -> list[Any]:
+def _lower_on_tpu(
+    operation: Callable,
+    on_tpu: Callable[[Any, Plan], tuple[Values, Plan]],
+    context: Any,
+    *arrays: Any,
+    plan: Plan,
+    **static: Any,
+) -> Any:
+    values, plan = on_tpu(context, plan)
+    return _lower(partial(operation, values), context, *arrays, plan=plan, **static)
+
+
+def _abstract(plain: Callable, *avals: Any, **static: Any) -> list[Any]:
     """Shapes and dtypes as ``plain`` has them, on the devices where the points are."""
     structs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
-    found = jax.eval_shape(partial(plain, **options), *structs)
+    found = jax.eval_shape(partial(plain, **static), *structs)
     return [avals[1].update(shape=x.shape, dtype=x.dtype) for x in found]
 
 
-_values_p = _primitive("stn_jax_values", _values, compiled=cpu.values)
-_tangents_p = _primitive("stn_jax_tangents", _tangents)
-_cotangents_p = _primitive(
-    "stn_jax_cotangents", _cotangents, gradients.cotangents, cpu.cotangents
-)
-
-
-def _values_jvp(primals: Sequence, tangents: Sequence, **options: Any) -> tuple:
-    out = _values_p.bind(*primals, **options)
-    wants = tuple(type(tangent) is not ad.Zero for tangent in tangents)
-    dots = [t for t, want in zip(tangents, wants, strict=True) if want]
-    return out, _tangents_p.bind(*primals, *dots, wants=wants, **options)
+def _values_jvp(
+    family: _Family, primals: Sequence, tangents: Sequence, **static: Any
+) -> tuple:
+    out = family.values.bind(*primals, **static)
+    needs_grad = tuple(type(tangent) is not ad.Zero for tangent in tangents)
+    dots = [t for t, is_needed in zip(tangents, needs_grad, strict=True) if is_needed]
+    dots = family.tangents.bind(*primals, *dots, needs_grad=needs_grad, **static)
+    return out, dots
 
 
 def _plain_jvp(
-    plain: Callable, primals: Sequence, tangents: Sequence, **options: Any
+    plain: Callable, primals: Sequence, tangents: Sequence, **static: Any
 ) -> tuple:
-    """Of the derivatives, of any order: what plain JAX makes of their definition."""
+    """Derivatives of the derivatives, of any order, by plain JAX."""
     tangents = [
         jnp.zeros_like(p) if type(t) is ad.Zero else t
         for p, t in zip(primals, tangents, strict=True)
     ]
-    return jax.jvp(partial(plain, **options), tuple(primals), tuple(tangents))
+    return jax.jvp(partial(plain, **static), tuple(primals), tuple(tangents))
+
+
+def _values_transpose(
+    family: _Family, out_bars: Sequence, image: Any, where: Any, **static: Any
+) -> list[Any]:
+    """The values are linear in the image, whose cotangent does not depend on it."""
+    (out_bar,) = out_bars
+    if type(out_bar) is ad.Zero:
+        return [None, None]
+    if ad.is_undefined_primal(where):
+        raise NotImplementedError("samples are linear in the image, not in the grid")
+    image = jnp.zeros(image.aval.shape, image.aval.dtype)
+    arrays = _all_varying(image, where, out_bar)
+    needs_grad = (True, False)
+    (image_bar,) = family.cotangents.bind(*arrays, needs_grad=needs_grad, **static)
+    return [image_bar, None]
 
 
 def _tangents_transpose(
+    family: _Family,
     out_bars: Sequence,
     image: jax.Array,
-    points: jax.Array,
+    where: jax.Array,
     *dots: Any,
-    wants: tuple[bool, bool],
-    **options: Any,
+    **static: Any,
 ) -> list[Any]:
     (out_bar,) = out_bars
     if type(out_bar) is ad.Zero:
         return [None] * (2 + len(dots))
-    found = _cotangents_p.bind(image, points, out_bar, wants=wants, **options)
-    return [None, None, *found]
-
-
-ad.primitive_jvps[_values_p] = _values_jvp
-ad.primitive_jvps[_tangents_p] = partial(_plain_jvp, _tangents)
-ad.primitive_jvps[_cotangents_p] = partial(_plain_jvp, _cotangents)
-ad.primitive_transposes[_tangents_p] = _tangents_transpose
+    return [None, None, *family.cotangents.bind(image, where, out_bar, **static)]
 
 
 def _batch(
-    primitive: Primitive, arrays: Sequence, dims: Sequence, **options: Any
+    family: _Family,
+    primitive: Primitive,
+    arrays: Sequence,
+    dims: Sequence,
+    **static: Any,
 ) -> tuple[list[jax.Array], list[int]]:
     """Fold a mapped axis into P, or into M where no image is mapped."""
-    wants = options.get("wants", (False, False))
-    is_image = [True, False]
-    if primitive is _tangents_p:
-        is_image += [kind for kind, want in zip(is_image, wants, strict=True) if want]
-    if primitive is _cotangents_p:
-        is_image += [False]
-    mapped = [dim is not None for dim in dims]
-    is_own = any(m and i for m, i in zip(mapped, is_image, strict=True))
-    # the gradient of a shared image is due for each example, not their sum
-    is_own |= primitive is _cotangents_p and wants[0]
-    (size,) = {a.shape[d] for a, d, m in zip(arrays, dims, mapped, strict=True) if m}
-
-    def fold(array: jax.Array, dim: int, is_mapped: bool, is_image: bool) -> jax.Array:
-        if is_image and not is_own:
-            return array
-        if is_mapped:
-            array = jnp.moveaxis(array, dim, 0)
-        else:
-            array = jnp.broadcast_to(array[None], (size, *array.shape))
-        if is_own:
-            return array.reshape(size * array.shape[1], *array.shape[2:])
-        array = jnp.moveaxis(array, 0, 1)  # (P, size, M, ...)
-        return array.reshape(array.shape[0], size * array.shape[2], *array.shape[3:])
-
-    each = zip(arrays, dims, mapped, is_image, strict=True)
-    found = primitive.bind(*_all_varying(*(fold(*one) for one in each)), **options)
-    axis = 0 if is_own else 1
+    is_mapped = [dim is not None for dim in dims]
+    is_image = _which_are_images(family, primitive, static)
+    into_images = any(m and i for m, i in zip(is_mapped, is_image, strict=True))
+    # the gradient of a shared image is computed for each example, not their sum
+    into_images |= primitive is family.cotangents and static["needs_grad"][0]
+    (size,) = {a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None}
+    folded = [
+        array if image and not into_images else _fold(array, dim, size, into_images)
+        for array, dim, image in zip(arrays, dims, is_image, strict=True)
+    ]
+    found = primitive.bind(*_all_varying(*folded), **static)
+    axis = 0 if into_images else 1
     inner = [n for d, n in enumerate(arrays[1].shape) if d != dims[1]][axis]
     return [
         x.reshape(*x.shape[:axis], size, inner, *x.shape[axis + 1 :]) for x in found
     ], [axis] * len(found)
 
 
-for _p in (_values_p, _tangents_p, _cotangents_p):
-    batching.primitive_batchers[_p] = partial(_batch, _p)
+def _which_are_images(
+    family: _Family, primitive: Primitive, static: dict[str, Any]
+) -> list[bool]:
+    """For each array of an operation, whether it has the shape of the images."""
+    is_image = [True, False]
+    if primitive is family.tangents:
+        both = zip((True, False), static["needs_grad"], strict=True)
+        is_image += [image for image, is_needed in both if is_needed]
+    if primitive is family.cotangents:
+        is_image += [False]
+    return is_image
+
+
+def _fold(array: jax.Array, dim: int | None, size: int, into_images: bool) -> jax.Array:
+    """An array with its mapped axis, of ``size``, folded into P or into M."""
+    if dim is not None:
+        array = jnp.moveaxis(array, dim, 0)
+    else:
+        array = jnp.broadcast_to(array[None], (size, *array.shape))
+    if into_images:
+        return array.reshape(size * array.shape[1], *array.shape[2:])
+    array = jnp.moveaxis(array, 0, 1)  # (P, size, M, ...)
+    return array.reshape(array.shape[0], size * array.shape[2], *array.shape[3:])
 
 
 def _all_varying(*arrays: jax.Array) -> list[jax.Array]:
-    """Inside ``jax.shard_map``: varying over all axes over which one of them is."""
+    """Inside ``jax.shard_map``: make all arrays vary over the axes that one varies
+    over.
+    """
     union = frozenset().union(*map(_axes_of_variation, arrays))
     cast = getattr(lax, "pcast", None)  # jax 0.10 and later
     cast = partial(cast, to="varying") if cast else getattr(lax, "pvary", None)
@@ -259,3 +335,47 @@ def _axes_of_variation(array: jax.Array) -> frozenset[str]:
     aval = jax.typeof(array)
     kind = getattr(aval, "manual_axis_type", None)
     return frozenset(kind.varying if kind else getattr(aval, "vma", ()))
+
+
+# The two families
+
+
+def _points_on_cpu(
+    plain: Callable,
+    fast: Callable,
+    compiled: Callable,
+    context: Any,
+    *arrays: Any,
+    plan: Plan,
+    **static: Any,
+) -> Any:
+    """On a CPU gathers run as ``compiled`` if there is a kernel, else as ``fast``."""
+    function = plain
+    if not dispatch.is_dense("cpu", plan, ()):
+        function = compiled if dispatch.has_cpu_kernel(context, plan) else fast
+    return _lower(function, context, *arrays, plan=plan, **static)
+
+
+def _points_on_tpu(context: Any, plan: Plan) -> tuple[Values, Plan]:
+    _, *size, _ = context.avals_in[0].shape
+    is_dense = dispatch.is_dense("tpu", plan, size)
+    return _at_points, replace(plan, implementation="dense" if is_dense else "gather")
+
+
+def _axis_aligned_on_tpu(context: Any, plan: Plan) -> tuple[Values, Plan]:
+    return (_by_axes if dispatch.is_separable("tpu") else _by_grid), plan
+
+
+_plain_values = partial(_values, _at_points)
+_plain_cotangents = partial(_cotangents, _at_points)
+_AT_POINTS = _family(
+    "sample",
+    _at_points,
+    _points_on_tpu,
+    (
+        partial(_points_on_cpu, _plain_values, _plain_values, cpu.values),
+        None,
+        partial(_points_on_cpu, _plain_cotangents, gather_cotangents, cpu.cotangents),
+    ),
+)
+_AXIS_ALIGNED = _family("sample_axis_aligned", _by_grid, _axis_aligned_on_tpu)

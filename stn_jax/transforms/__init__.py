@@ -3,22 +3,22 @@
 A family is a small frozen dataclass. Any class with these three members is one, and
 works in the modules and in :func:`~stn_jax.warp`:
 
-- ``num_params``: P, how many numbers describe one transformation;
-- ``identity``: the parameters ``(P,)`` that change nothing, where a layer starts;
+- ``num_params``: P, the number of parameters of one transformation;
+- ``identity``: the parameters ``(P,)`` of the identity, where a layer starts;
 - ``grid(params, size, *, align_corners=False)``: the sampling grids of ``(*batch, P)``.
 
-The families here have one more, ``apply(params, points)``, for key points and boxes,
-and those that are groups of matrices, :class:`Translation`, :class:`Attention`,
-:class:`Rigid`, :class:`Similarity`, :class:`Affine` and :class:`Projective`, four:
-``matrix(params)`` and ``params(matrix)``, ``inverse(params)`` and ``compose(a, b)``.
-A group whose ``is_axis_aligned`` is True can be warped with ``antialias=True``.
+The families of this package also have ``apply(params, points)``, for key points and
+boxes. Those of matrices, :class:`Translation`, :class:`Attention`, :class:`Rigid`,
+:class:`Similarity`, :class:`Affine` and :class:`Projective`, have four more members:
+``matrix(params)``, ``params(matrix)``, ``inverse(params)`` and ``compose(a, b)``.
+Families whose ``is_axis_aligned`` is True can be warped with ``antialias=True``.
 
 All map output to input, in normalized coordinates.
 
 The files in order of imports::
 
     rotations          angles and rotation vectors to matrices and back
-    base               Transform, the protocol; Group, what follows from a matrix
+    base               Transform, the protocol; what follows from a family's matrices
     matrix_families    Translation, Attention, Affine, Projective
     rigid              Rigid, Similarity
     thin_plate_spline  ThinPlateSpline

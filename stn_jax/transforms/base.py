@@ -1,4 +1,4 @@
-"""What follows from the matrices of a family: grids, points, inverses, compositions."""
+"""The protocol of families, and what follows from the matrices of a family."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..grids.affine import affine_grid, affine_source
 
 
 class Transform(Protocol):
-    """What the modules ask of a family; any class that has these members is one."""
+    """A family of transformations: any class with these members is one."""
 
     @property
     def num_params(self) -> int:
-        """P, how many numbers describe one transformation."""
+        """P, the number of parameters of one transformation."""
         ...
 
     @property
@@ -36,16 +36,16 @@ class Transform(Protocol):
         ...
 
 
-class Group:
-    """Everything that follows from a family's matrices.
+class MatrixFamily:
+    """A family of transformations that are matrices in homogeneous coordinates.
 
-    A family says what the matrix of one transformation is, ``_matrix``, and how its
-    parameters are read off it, ``_params``.
+    A subclass defines the matrix of one transformation, ``_matrix``, and the parameters
+    of one matrix, ``_params``.
     """
 
     ndim: int
 
-    # whether each coordinate of the source hangs on its own axis of the output alone
+    # whether each source coordinate depends on one output axis only
     is_axis_aligned: ClassVar[bool] = False
 
     def _matrix(self, params: jax.Array) -> jax.Array:
@@ -60,12 +60,12 @@ class Group:
 
     @property
     def num_params(self) -> int:
-        """P, how many numbers describe one transformation."""
+        """P, the number of parameters of one transformation."""
         return self.identity.size
 
     @property
     def identity(self) -> jax.Array:
-        """The parameters ``(P,)`` that change nothing, where a layer starts."""
+        """The parameters ``(P,)`` of the identity, where a layer starts."""
         return self._params(jnp.eye(self.ndim + 1))
 
     def grid(
@@ -76,18 +76,18 @@ class Group:
         return affine_grid(theta, size, align_corners=align_corners)
 
     def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
-        """Points of the output, ``(*batch, N, ndim)``, to where they are in the input.
+        """Map points of the output, ``(*batch, N, ndim)``, to points of the input.
 
-        Both normalized; what is infinite stays so. A key point of the input lands in
-        the output at ``apply(inverse(params), point)``.
+        Both are normalized. Infinite points stay infinite. A key point of the input
+        lands in the output at ``apply(inverse(params), point)``.
         """
         matrix = self.matrix(params)
         points = as_points(points, "points", (self.ndim,))
         dtype = promote(matrix.dtype, points.dtype)
         return lift(
-            _apply,
+            _mapped,
             "(k,k),(p,n)->(p,n)",
-            {"family": self},
+            static={"family": self},
             params=matrix.astype(dtype),
             points=points.astype(dtype),
         )
@@ -98,11 +98,11 @@ class Group:
     def matrix(self, params: ArrayLike) -> jax.Array:
         """``(*batch, P)`` to homogeneous matrices ``(*batch, ndim + 1, ndim + 1)``."""
         params = as_params(params, self)
-        return lift(_matrix, "(p)->(k,k)", {"family": self}, params=params)
+        return lift(_matrix_of, "(p)->(k,k)", static={"family": self}, params=params)
 
     def params(self, matrix: ArrayLike) -> jax.Array:
         """The parameters ``(*batch, P)`` of homogeneous matrices ``(*batch, ndim + 1,
-        ndim + 1)``, which must be of the family: what it has no parameter for is lost.
+        ndim + 1)`` of the family. What the family has no parameter for is lost.
         """
         matrix, n = as_coordinates(matrix, "matrix"), self.ndim + 1
         if matrix.shape[-2:] != (n, n):
@@ -110,40 +110,35 @@ class Group:
                 f"matrix must be homogeneous, (*batch, {n}, {n}), for {self}; got "
                 f"shape {matrix.shape}"
             )
-        return lift(_params, "(k,k)->(p)", {"family": self}, matrix=matrix)
+        return lift(_params_of, "(k,k)->(p)", static={"family": self}, matrix=matrix)
+
+
+class Group(MatrixFamily):
+    """A family of matrices that is closed under inversion and composition."""
 
     def inverse(self, params: ArrayLike) -> jax.Array:
         """The parameters of the inverse, input to output; infinite or NaN where there
         is none.
         """
-        with jax.default_matmul_precision("highest"):
-            return self.params(jnp.linalg.inv(self.matrix(params)))
+        return inverse(self, params)
 
     def compose(self, a: ArrayLike, b: ArrayLike) -> jax.Array:
         """The parameters of ``a(b(p))``: the picture warped by a, then by b."""
-        a, b = self.matrix(a), self.matrix(b)
-        dtype = promote(a.dtype, b.dtype)
-        a, b = a.astype(dtype), b.astype(dtype)
-        return self.params(lift(_product, "(k,k),(k,k)->(k,k)", a=a, b=b))
+        return compose(self, a, b)
 
 
-# what is lifted: one transformation of a family
+def inverse(family: MatrixFamily, params: ArrayLike) -> jax.Array:
+    """The parameters of the inverse matrices."""
+    with jax.default_matmul_precision("highest"):
+        return family.params(jnp.linalg.inv(family.matrix(params)))
 
 
-def _matrix(params: jax.Array, family: Group) -> jax.Array:
-    return family._matrix(params)
-
-
-def _params(matrix: jax.Array, family: Group) -> jax.Array:
-    return family._params(matrix)
-
-
-def _apply(matrix: jax.Array, points: jax.Array, family: Group) -> jax.Array:
-    return at_finite(partial(family._apply, matrix), points)
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision="highest")
+def compose(family: MatrixFamily, a: ArrayLike, b: ArrayLike) -> jax.Array:
+    """The parameters of the matrix products."""
+    a, b = family.matrix(a), family.matrix(b)
+    dtype = promote(a.dtype, b.dtype)
+    a, b = a.astype(dtype), b.astype(dtype)
+    return family.params(lift(_matmul, "(k,k),(k,k)->(k,k)", a=a, b=b))
 
 
 def homogeneous(linear: jax.Array, translation: jax.Array) -> jax.Array:
@@ -151,3 +146,22 @@ def homogeneous(linear: jax.Array, translation: jax.Array) -> jax.Array:
     above = jnp.concatenate([linear, translation[:, None]], axis=1)
     below = jnp.zeros_like(above[:1]).at[0, -1].set(1)
     return jnp.concatenate([above, below])
+
+
+# For one transformation of a family; lifted over leading axes above
+
+
+def _matrix_of(params: jax.Array, family: MatrixFamily) -> jax.Array:
+    return family._matrix(params)
+
+
+def _params_of(matrix: jax.Array, family: MatrixFamily) -> jax.Array:
+    return family._params(matrix)
+
+
+def _mapped(params: jax.Array, points: jax.Array, family: MatrixFamily) -> jax.Array:
+    return at_finite(partial(family._apply, params), points)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")

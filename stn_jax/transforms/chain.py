@@ -1,8 +1,9 @@
-"""Transformations one after the other."""
+"""Compositions of families."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,10 @@ from .._checks import as_params
 
 @dataclass(frozen=True, init=False)
 class Chain:
-    """Transformations one after the other: ``Chain(a, b)`` is a(b(p)), the picture
-    warped by a, then by b.
+    """A composition: ``Chain(a, b)`` is a(b(p)), the picture warped by a, then by b.
 
-    The parameters are those of the members, concatenated. All but the last need the
-    member ``apply``.
+    The image is sampled once, on the grid of the composition. The parameters are those
+    of the members, concatenated. All members but the last need ``apply``.
 
     Args:
       *members: two or more families of the same number of dimensions.
@@ -38,7 +38,7 @@ class Chain:
     def __init__(self, *members: Any) -> None:
         object.__setattr__(self, "members", members)
         if len(members) < 2:
-            raise ValueError(f"a chain has two or more members; got {members!r}")
+            raise ValueError(f"a chain needs two or more members; got {members!r}")
         for member in members[:-1]:
             if not hasattr(member, "apply"):
                 raise TypeError(
@@ -57,12 +57,12 @@ class Chain:
 
     @property
     def num_params(self) -> int:
-        """The sum of the members'."""
+        """P, the sum of the members' numbers."""
         return sum(member.num_params for member in self.members)
 
     @property
     def identity(self) -> jax.Array:
-        """Those of the members, ``(P,)``."""
+        """The identities of the members, concatenated: ``(P,)``."""
         return jnp.concatenate([member.identity for member in self.members])
 
     def grid(
@@ -72,18 +72,19 @@ class Chain:
         *before, last = self._split(params)
         grid = self.members[-1].grid(last, size, align_corners=align_corners)
         batch = grid.shape[: -self.ndim - 1]
-        points = grid.reshape(*batch, -1, self.ndim)
+        count = math.prod(grid.shape[-self.ndim - 1 : -1])
+        points = grid.reshape(*batch, count, self.ndim)
         return self._apply(before, points).reshape(grid.shape)
 
     def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
-        """Points of the output, ``(*batch, N, ndim)``, to where they are in the input,
-        both normalized.
+        """Map points of the output, ``(*batch, N, ndim)``, to points of the input, both
+        normalized.
         """
         *before, last = self._split(params)
         return self._apply(before, self.members[-1].apply(last, points))
 
     def _apply(self, before: list[jax.Array], points: jax.Array) -> jax.Array:
-        """What all members but the last do to points."""
+        """Apply all members but the last to points."""
         for member, params in zip(self.members[-2::-1], before[::-1], strict=True):
             points = member.apply(params, points)
         return points

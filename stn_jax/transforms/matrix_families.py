@@ -1,4 +1,4 @@
-"""The families of matrices without rotations of their own."""
+"""Families of matrices without a parameter for rotation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from .._checks import as_positive
 from ..grids.projective import projective_grid, projective_source
-from .base import Group, homogeneous
+from .base import Group, MatrixFamily, compose, homogeneous, inverse
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Translation(Group):
 
 
 @dataclass(frozen=True)
-class Attention(Group):
+class Attention(MatrixFamily):
     """Isotropic scale and translation, the paper's attention: ``(s, tx, ty[, tz])``.
 
-    s < 1 zooms in. Not ``isotropic``, each axis has a scale of its own: ``(sx, sy[,
+    s < 1 zooms in. With ``isotropic=False`` each axis has its own scale: ``(sx, sy[,
     sz], tx, ty[, tz])``. With a fixed ``scale``, as in the paper's experiments on
-    birds, the parameters are ``(tx, ty[, tz])`` alone; these transformations are no
-    group (there is no inverse, no composition) and do not contain the identity: a layer
-    starts at the center.
+    birds, the parameters are ``(tx, ty[, tz])`` alone. These transformations have no
+    inverse and no composition among themselves, and no identity: a layer starts at the
+    center.
 
     Args:
       ndim: 2 for images, 3 for volumes.
@@ -96,12 +96,12 @@ class Attention(Group):
     def inverse(self, params: ArrayLike) -> jax.Array:
         """The parameters of the inverse, input to output, for a free scale."""
         self._check_is_group()
-        return super().inverse(params)
+        return inverse(self, params)
 
     def compose(self, a: ArrayLike, b: ArrayLike) -> jax.Array:
         """The parameters of ``a(b(p))``, for a free scale."""
         self._check_is_group()
-        return super().compose(a, b)
+        return compose(self, a, b)
 
     def _check_is_group(self) -> None:
         if self.scale is not None:
@@ -113,7 +113,8 @@ class Attention(Group):
 
 @dataclass(frozen=True)
 class Affine(Group):
-    """Any affine transformation: the matrix of :func:`~stn_jax.affine_grid`, row-major.
+    """All affine transformations: the matrix of :func:`~stn_jax.affine_grid`,
+    row-major.
 
     Args:
       ndim: 2 for images, with 6 parameters; 3 for volumes, with 12.

@@ -1,4 +1,4 @@
-"""The families of matrices that keep angles: rotations, with scale or without."""
+"""Families of matrices that keep angles: rotations, with and without a scale."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .rotations import rotation_matrix, rotation_of
 
 
 class _Undistorted(Group):
-    """Angles are kept in pixels: where x and y have the units that ``aspect`` says."""
+    """A group that keeps angles in pixels, whose sides ``aspect`` describes."""
 
     aspect: float | tuple[float, float]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _sides(self.aspect, self.ndim)  # raises where they cannot be
+        _sides(self.aspect, self.ndim)  # raises if the two do not fit
 
     def _normalized(self, linear: jax.Array, translation: jax.Array) -> jax.Array:
-        """A map of undistorted coordinates as a matrix of normalized ones."""
+        """The normalized matrix of a linear map and a translation in pixels."""
         sides = jnp.array(_sides(self.aspect, self.ndim), linear.dtype)
         return homogeneous(linear * sides[None, :] / sides[:, None], translation)
 
@@ -35,16 +35,21 @@ class _Undistorted(Group):
 @dataclass(frozen=True)
 class Rigid(_Undistorted):
     """Rotation and translation: ``(angle, tx, ty)``, in volumes ``(rx, ry, rz, tx, ty,
-    tz)`` with a rotation vector: its direction the axis, its length the angle.
+    tz)`` with a rotation vector: its direction is the axis, its length the angle.
 
-    Radians. y points down and the matrix maps output to input, so that a positive angle
-    turns the picture counter-clockwise. Translations are normalized.
+    Angles are in radians. y points down and the matrix maps output to input, so that a
+    positive angle rotates the picture counter-clockwise. Translations are normalized.
+
+    A rotation in normalized coordinates shears pixels where H != W: with the default
+    ``aspect`` this family is rigid in pixels for square images only. With the input's
+    aspect it is rigid in pixels while the output has the input's aspect, too. For other
+    outputs, write the rotation as a matrix in pixels, convert it with
+    :func:`~stn_jax.from_pixel`, and sample with :func:`~stn_jax.affine_grid`.
 
     Args:
       ndim: 2 for images, 3 for volumes.
       aspect: width / height of the input, in volumes ``(width / height, depth /
-        height)``. A rotation in normalized coordinates shears images that are not
-        square; with their aspect it is rigid in pixels.
+        height)``.
 
     >>> Rigid().matrix(jnp.array([jnp.pi / 3, 0.0, 0.5])).round(2)
     Array([[ 0.5 , -0.87,  0.  ],
@@ -69,12 +74,15 @@ class Similarity(_Undistorted):
     """Scale, rotation and translation: ``(s, angle, tx, ty)``, in volumes ``(s, rx, ry,
     rz, tx, ty, tz)``.
 
-    s < 1 zooms in; the rest is that of :class:`Rigid`.
+    s < 1 zooms in. Units and directions are those of :class:`Rigid`, and so is the
+    limit: with the default ``aspect`` pixels are sheared where H != W. With the input's
+    aspect angles are kept in pixels while the output has the input's aspect, too. For
+    other outputs convert a matrix in pixels with :func:`~stn_jax.from_pixel`.
 
     Args:
       ndim: 2 for images, 3 for volumes.
       aspect: width / height of the input, in volumes ``(width / height, depth /
-        height)``, as in :class:`Rigid`.
+        height)``.
 
     >>> Similarity().identity
     Array([1., 0., 0., 0.], dtype=float32)
@@ -107,7 +115,7 @@ def _sides(aspect: Any, ndim: int) -> tuple[float, ...]:
         aspect = (1.0, 1.0)
     ratios = aspect if isinstance(aspect, tuple) else (aspect,)
     if len(ratios) != ndim - 1:
-        due = "width / height" if ndim == 2 else "(width / height, depth / height)"
-        raise ValueError(f"aspect must be {due} for ndim={ndim}; got {aspect!r}")
+        expected = "width / height" if ndim == 2 else "(width / height, depth / height)"
+        raise ValueError(f"aspect must be {expected} for ndim={ndim}; got {aspect!r}")
     x, *z = (as_positive(ratio, "aspect") for ratio in ratios)
     return (x, 1.0, *z)

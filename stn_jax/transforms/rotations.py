@@ -1,8 +1,8 @@
 """Rotations in two and three dimensions: from angles to matrices and back.
 
-In two dimensions a rotation is an angle; in three a rotation vector, whose direction is
-the axis and whose length the angle. Both in radians, both zero where nothing turns and
-with finite derivatives there.
+In two dimensions a rotation is an angle. In three it is a rotation vector: its direction
+is the axis, its length the angle. Both are in radians, zero for the identity, and have
+finite derivatives there.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def _quaternion(matrix: jax.Array) -> jax.Array:
 
 
 def _series(t: jax.Array, *divisors: int) -> jax.Array:
-    """1 / a - t / (a b) + t**2 / (a b c) - ..., to rounding where t is small."""
+    """1 / a - t / (a b) + t**2 / (a b c) - ..., exact to rounding for small t."""
     first, *rest = divisors
     return (1 - t * _series(t, *rest)) / first if rest else jnp.ones_like(t) / first
 
 
 def _arctan_series(t: jax.Array) -> jax.Array:
-    """arctan(x) / x of t = x**2, to rounding where t is small."""
+    """arctan(x) / x of t = x**2, exact to rounding for small t."""
     terms = [1 / (2 * k + 1) for k in range(8)]
     total = jnp.zeros_like(t)
     for term in reversed(terms):

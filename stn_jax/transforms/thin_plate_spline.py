@@ -17,8 +17,8 @@ from ..grids.tps import control_lattice, lattice_points, tps_grid, tps_points
 class ThinPlateSpline:
     """A thin plate spline through a lattice of control points.
 
-    The parameters are the positions in the input at which the lattice's points are
-    read, normalized, in lattice order (row-major), x then y (then z).
+    The parameters are the points of the input that the lattice's points are mapped to,
+    normalized, in lattice order (row-major), x then y (then z).
 
     Args:
       shape: ``(rows, columns)`` of the lattice, or ``(layers, rows, columns)`` for
@@ -36,13 +36,13 @@ class ThinPlateSpline:
     regularization: float = 0.0
 
     def __post_init__(self) -> None:
-        due = (
+        expected = (
             "shape must be (rows, columns) or (layers, rows, columns) of the control "
             "lattice, at least 2 each"
         )
-        shape = as_size(self.shape, due)
+        shape = as_size(self.shape, expected)
         if min(shape) < 2:
-            raise ValueError(f"{due}; got {self.shape!r}")
+            raise ValueError(f"{expected}; got {self.shape!r}")
         object.__setattr__(self, "shape", shape)
 
     @property
@@ -52,12 +52,12 @@ class ThinPlateSpline:
 
     @property
     def num_params(self) -> int:
-        """Two, or three, for each control point."""
+        """P, two or three for each control point."""
         return self.ndim * math.prod(self.shape)
 
     @property
     def identity(self) -> jax.Array:
-        """The control lattice itself, flat: ``(P,)``."""
+        """The control lattice itself, flat, ``(P,)``: where a layer starts."""
         return control_lattice(self.shape).reshape(-1)
 
     def grid(
@@ -75,9 +75,9 @@ class ThinPlateSpline:
         )
 
     def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
-        """Points of the output, ``(*batch, N, ndim)``, to where they are in the input.
+        """Map points of the output, ``(*batch, N, ndim)``, to points of the input.
 
-        Both normalized; what is infinite stays so.
+        Both are normalized. Infinite points stay infinite.
         """
         control, points = self._control_points(params), as_points(points, "points")
         dtype = promote(control.dtype, points.dtype)
@@ -90,4 +90,4 @@ class ThinPlateSpline:
 
     def _control_points(self, params: ArrayLike) -> jax.Array:
         params = as_params(params, self)
-        return params.reshape(*params.shape[:-1], -1, self.ndim)
+        return params.reshape(*params.shape[:-1], math.prod(self.shape), self.ndim)

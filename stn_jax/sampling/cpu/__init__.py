@@ -20,5 +20,4 @@ The files in order of imports::
 
 from .ffi import cotangents as cotangents
 from .ffi import is_on as is_on
-from .ffi import takes as takes
 from .ffi import values as values

@@ -1,4 +1,4 @@
-"""Calls of the compiled CPU kernel, and the conditions under which JAX makes them."""
+"""Calls of the compiled CPU kernel, and whether it may be called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..._checks import check_choice
 from ...coordinates import center_and_half
-from ..plan import Axis
+from ..plan import Axis, Plan
 from . import build
 
 VALUES, COTANGENTS = build.FUNCTIONS
@@ -76,36 +76,13 @@ def _warn(reason: str) -> None:
     )
 
 
-def takes(context: Any, method: str) -> bool:
-    """Return whether the kernel can replace the operation that is lowered for a CPU.
-
-    The operation's first array is the image, its second the points.
-    """
-    image, points, *_ = context.avals_in
-    module = context.module_context
-    where, parameters = module.axis_context, module.lowering_parameters
-    # XLA cannot partition a call, so the devices are one or divided by jax.shard_map
-    names = getattr(getattr(where, "mesh", None), "axis_names", None)
-    is_divided = names is not None and set(names) == set(where.manual_axes)
-    return (
-        method == "bilinear"
-        and (is_divided or getattr(where, "num_devices", None) == 1)
-        and not parameters.for_export  # it must run where there is no kernel
-        and image.dtype in (jnp.float32, jnp.bfloat16)
-        and points.dtype == jnp.float32
-        and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
-        and image.shape[-1] > 0
-        and is_on()
-    )
-
-
 def values(
-    image: jax.Array, points: jax.Array, *, axes: tuple[Axis, ...], **_: Any
+    image: jax.Array, points: jax.Array, *, plan: Plan
 ) -> list[jax.Array]:
     """Sample images ``(P, *size, C)`` at points ``(P, M, n)``: ``[(P, M, C)]``."""
     shape = (*points.shape[:2], image.shape[-1])
     call = jax.ffi.ffi_call(VALUES, _flat(shape, image.dtype))
-    return [call(image, points, **_attributes(axes)).reshape(shape)]
+    return [call(image, points, **_attributes(plan.axes)).reshape(shape)]
 
 
 def cotangents(
@@ -113,18 +90,19 @@ def cotangents(
     points: jax.Array,
     out_bar: jax.Array,
     *,
-    axes: tuple[Axis, ...],
-    wants: tuple[bool, bool],
-    **_: Any,
+    plan: Plan,
+    needs_grad: tuple[bool, bool],
 ) -> list[jax.Array]:
     """Compute the gradients of the images, of the points, or of both.
 
-    ``wants`` has one flag for the images and one for the points.
+    ``needs_grad`` has one flag for the images and one for the points.
     """
-    inputs = [x for x, needed in zip((image, points), wants, strict=True) if needed]
+    both = zip((image, points), needs_grad, strict=True)
+    inputs = [x for x, is_needed in both if is_needed]
     call = jax.ffi.ffi_call(COTANGENTS, [_flat(x.shape, x.dtype) for x in inputs])
-    needed = {"needs_image_grad": wants[0], "needs_points_grad": wants[1]}
-    found = call(image, points, out_bar.ravel(), **needed, **_attributes(axes))
+    needed = {"needs_image_grad": needs_grad[0], "needs_points_grad": needs_grad[1]}
+    attributes = needed | _attributes(plan.axes)
+    found = call(image, points, out_bar.ravel(), **attributes)
     return [bar.reshape(x.shape) for bar, x in zip(found, inputs, strict=True)]
 
 
@@ -137,13 +115,13 @@ def _flat(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((math.prod(shape),), dtype)
 
 
-def _attributes(axes: tuple[Axis, ...]) -> dict[str, np.ndarray]:
+def _attributes(axes: tuple[Axis, ...]) -> dict[str, Any]:
     """Describe the axes to the kernel, where pixel = half * coordinate + center."""
     rules, halves, centers = [], [], []
     for axis in axes:
-        is_mirror = axis.mode == "reflection" and axis.align_corners
+        is_mirror = axis.padding_mode == "reflection" and axis.align_corners
         # the caller adds the fill value
-        rule = {"constant": "zeros"}.get(axis.mode, axis.mode)
+        rule = {"constant": "zeros"}.get(axis.padding_mode, axis.padding_mode)
         rules.append(RULES.index("mirror" if is_mirror else rule))
         center, half = center_and_half(axis.n, axis.align_corners)
         is_pixel = axis.coordinates == "pixel"
