@@ -119,7 +119,7 @@ def _points(rng: np.random.Generator, ndim: int, batch=()) -> np.ndarray:
 
 def _samplers(rng: np.random.Generator) -> Iterator[Case]:
     for method, mode, ndim in itertools.product(METHODS, MODES, (2, 3)):
-        if ndim == 3 and (mode == "wrap" or method in ("bspline4", "bspline5")):
+        if ndim == 3 and method != "bilinear":  # their programs compile for minutes
             continue
         fill = 0.5 if mode == "constant" else 0.0
         options = {"method": method, "padding_mode": mode, "fill_value": fill}

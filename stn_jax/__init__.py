@@ -38,7 +38,7 @@ own files in the same way::
 # ruff: isort: skip_file
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # sampling grids: where each output pixel is sampled
 from .grids import affine_grid, projective_grid, tps_grid, flow_grid, basis_grid
@@ -60,6 +60,9 @@ from .matrices import convert, from_pixel, to_pixel
 # families of transformations, and warp: a family's grid and a sampler in one call
 from . import transforms
 from .warping import warp
+
+if TYPE_CHECKING:
+    from . import linen, nnx
 
 __version__ = "0.1.0"
 

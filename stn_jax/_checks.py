@@ -140,8 +140,8 @@ def check_image_and_grid(image: jax.Array, grid: jax.Array) -> int:
     if image.ndim < ndim + 1 or 0 in image.shape[-ndim - 1 : -1]:
         expected = {2: "(*batch, H, W, C)", 3: "(*batch, D, H, W, C)"}[ndim]
         raise ValueError(
-            f"image must be {expected}, with at least one pixel along each axis, for a grid "
-            f"of {ndim} coordinates; got shape {image.shape}"
+            f"image must be {expected}, with at least one pixel along each axis, for a "
+            f"grid of {ndim} coordinates; got shape {image.shape}"
         )
     return ndim
 
@@ -190,6 +190,31 @@ def check_features(features: Any, images: jax.Array, count: int | None = None) -
             f"localization must return (B, {count or 'features'}) for images (B, ...); "
             f"got {features.shape} for images {images.shape}"
         )
+
+
+def check_conv_size(
+    size: Sequence[int], convolutions: int, kernel_size: int, downsample: int
+) -> None:
+    """Images of a convolutional localization network must not shrink to nothing."""
+
+    def fit(kernel_size: int, downsample: int) -> bool:
+        n = min(size) // downsample
+        for index in range(convolutions):
+            n = (n // 2 if index else n) - kernel_size + 1
+        return n >= 1
+
+    if fit(kernel_size, downsample):
+        return
+    remedy = "fewer channels, one number for each convolution"
+    for smaller in ((kernel_size, 1), (3, downsample), (3, 1), (1, 1)):
+        if smaller <= (kernel_size, downsample) and fit(*smaller):
+            remedy = f"downsample={smaller[1]}, kernel_size={smaller[0]}"
+            break
+    raise ValueError(
+        f"images of {tuple(size)} pixels are too small for {convolutions} convolutions "
+        f"with kernel_size={kernel_size} and downsample={downsample}; these fit: "
+        f"{remedy}"
+    )
 
 
 def _as_array(values: Any, name: str) -> jax.Array:

@@ -1,8 +1,11 @@
-"""Spatial transformers as Flax Linen modules: the names of :mod:`stn_jax.nnx`."""
+"""Spatial transformers as Flax Linen modules, with the names of :mod:`stn_jax.nnx`."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,26 +13,36 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import ArrayLike
 
-from ._checks import check_features
+from ._checks import as_transform, check_conv_size, check_features, check_images
 from .pooling import average_pool, max_pool
-from .sampling.kernels import Kernel
+from .sampling import Kernel, Sampler
+from .sampling.api import OPTIONS
 from .transforms import Affine, Transform
-from .warping import warp
+from .warping import as_sampler, warp
 
 
 class SpatialTransformer(nn.Module):
-    """Looks where a localization network tells it to: section 3 of Jaderberg et al.
+    """A spatial transformer: section 3 of Jaderberg et al. (2015).
 
-    The same as :class:`stn_jax.nnx.SpatialTransformer`, with Linen's submodules
-    ``localization`` and ``regression``.
+    The same as :class:`stn_jax.nnx.SpatialTransformer`. Its parameters are those of
+    ``localization`` and of ``regression``, the layer that predicts the transformation.
+    As always in Linen, a localization that is made within an ``nn.compact`` method or a
+    ``setup`` belongs to that module: its parameters then lie beside the transformer's,
+    under its own name, and several transformers may share it.
 
     Attributes:
       localization: a module (or any function) from images ``(B, H, W, C)`` to features
         ``(B, features)``.
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
       size: of the output, ``(height, width)``; that of the images when None.
-      method, padding_mode, fill_value, align_corners, outside, antialias,
-        implementation: as in :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
+      method, padding_mode, fill_value, align_corners, outside, implementation: the
+        options of a :class:`~stn_jax.Sampler`.
+      antialias: as in :func:`~stn_jax.warp`.
+      sampler: a :class:`~stn_jax.Sampler`, instead of its options.
+
+    Raises:
+      TypeError: ``sampler`` together with options; a ``transform`` that is no family.
+      ValueError: options that the sampler refuses.
 
     >>> st = SpatialTransformer(DenseLocalization())
     >>> images = jnp.ones((2, 28, 28, 1))
@@ -40,19 +53,26 @@ class SpatialTransformer(nn.Module):
     Array([1., 0., 0., 0., 1., 0.], dtype=float32)
     """
 
-    localization: Callable[[jax.Array], jax.Array]
+    localization: Callable[..., jax.Array]
     transform: Transform = Affine()
     size: Sequence[int] | None = None
     method: str | Kernel = "bilinear"
     padding_mode: str | Sequence[str] = "zeros"
-    fill_value: ArrayLike = 0.0
+    fill_value: ArrayLike | Sequence[ArrayLike] = 0.0
     align_corners: bool = False
     outside: str = "blend"
     antialias: bool = False
     implementation: str | None = None
+    sampler: Sampler | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the transform and the options."""
+        as_transform(self.transform)
+        self._sampler()
+        super().__post_init__()
 
     def setup(self) -> None:
-        """The regression layer, at zero weights and the identity."""
+        """Make the regression layer, with zero weights and the identity as its bias."""
         transform = self.transform
         self.regression = nn.Dense(
             transform.num_params,
@@ -61,32 +81,46 @@ class SpatialTransformer(nn.Module):
             precision="highest",  # a few bits of theta are a few pixels
         )
 
-    def localize(self, images: jax.Array) -> jax.Array:
-        """The flat parameters of each image's transformation: ``(B, P)``."""
-        features = self.localization(images)
+    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """The flat parameters of each image's transformation: ``(B, P)``.
+
+        Further keywords go to the localization network.
+        """
+        check_images(images, getattr(self.transform, "ndim", 2))
+        features = self.localization(images, **kwargs)
         check_features(features, images)
         return self.regression(features)
 
     def warp(self, images: ArrayLike, params: ArrayLike) -> jax.Array:
-        """Images ``(B, H, W, C)`` sampled as ``params``, ``(B, P)``, describe."""
+        """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe."""
         images = jnp.asarray(images)
+        check_images(images, getattr(self.transform, "ndim", 2))
         return warp(
             images,
             self.transform,
             params,
             self.size or images.shape[1:-1],
-            method=self.method,
-            padding_mode=self.padding_mode,
-            fill_value=self.fill_value,
-            align_corners=self.align_corners,
-            outside=self.outside,
+            sampler=self._sampler(),
             antialias=self.antialias,
-            implementation=self.implementation,
         )
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Images ``(B, H, W, C)``, looked at: ``(B, *size, C)``."""
-        return self.warp(images, self.localize(images))
+    def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """Images ``(B, H, W, C)`` to transformed images ``(B, *size, C)``.
+
+        Further keywords go to the localization network.
+        """
+        return self.warp(images, self.localize(images, **kwargs))
+
+    @nn.nowrap
+    def _sampler(self) -> Sampler:
+        options = {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if field.name in OPTIONS
+            and (value := getattr(self, field.name)) is not field.default
+            and not (type(value) is type(field.default) and value == field.default)
+        }
+        return as_sampler(self.sampler, options)
 
 
 class ConvLocalization(nn.Module):
@@ -94,10 +128,13 @@ class ConvLocalization(nn.Module):
 
     Attributes:
       channels: of each convolution.
-      kernel_size: of the convolutions, along each axis; they do not pad.
+      kernel_size: of the convolutions, along each axis, without padding.
       hidden: units of the fully connected layer, the features.
-      downsample: the factor by which the images are averaged down first.
-      conv_general_dilated: what convolves, as in Flax's ``Conv``.
+      downsample: the factor by which the images are first averaged down.
+      conv_general_dilated: the convolution, as in Flax's ``Conv``.
+
+    Raises:
+      ValueError: images too small for these convolutions.
 
     >>> images = jnp.ones((2, 28, 28, 1))
     >>> ConvLocalization().init_with_output(jax.random.key(0), images)[0].shape
@@ -113,8 +150,10 @@ class ConvLocalization(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images ``(B, *size, C)`` to features ``(B, hidden)``."""
+        channels, size = self.channels, images.shape[1:-1]
+        check_conv_size(size, len(channels), self.kernel_size, self.downsample)
         x = average_pool(images, self.downsample)
-        for index, outputs in enumerate(self.channels):
+        for index, outputs in enumerate(channels):
             if index > 0:
                 x = max_pool(x, 2)
             conv = nn.Conv(
@@ -124,20 +163,15 @@ class ConvLocalization(nn.Module):
                 conv_general_dilated=self.conv_general_dilated,
             )
             x = nn.relu(conv(x))
-        if 0 in x.shape[1:]:
-            raise ValueError(
-                f"images of shape {images.shape[1:]} are too small for "
-                f"{len(self.channels)} convolutions of size {self.kernel_size} at "
-                f"1/{self.downsample} of the resolution"
-            )
-        return nn.relu(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+        return nn.relu(nn.Dense(self.hidden)(x))
 
 
 class DenseLocalization(nn.Module):
     """A fully connected localization network, by default the paper's for MNIST.
 
     Attributes:
-      hidden: units of each layer, of the last one the features.
+      hidden: units of each layer; those of the last are the features.
 
     >>> images = jnp.ones((2, 28, 28, 1))
     >>> DenseLocalization().init_with_output(jax.random.key(0), images)[0].shape
@@ -149,7 +183,7 @@ class DenseLocalization(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images ``(B, *size, C)`` to features ``(B, hidden[-1])``."""
-        x = images.reshape(images.shape[0], -1)
+        x = images.reshape(images.shape[0], math.prod(images.shape[1:]))
         for outputs in self.hidden:
             x = nn.relu(nn.Dense(outputs)(x))
         return x

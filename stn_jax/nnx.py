@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,32 +14,45 @@ from flax import nnx
 from jax import lax
 from jax.typing import ArrayLike
 
-from ._checks import as_size, check_features
+from ._checks import (
+    as_size,
+    as_transform,
+    check_conv_size,
+    check_features,
+    check_images,
+)
 from .pooling import average_pool, max_pool
-from .sampling.kernels import Kernel
+from .sampling import Kernel, Sampler
+from .sampling.api import OPTIONS, SamplerOptions
 from .transforms import Affine, Transform
-from .warping import warp
+from .warping import as_sampler, warp
 
 
 class SpatialTransformer(nnx.Module):
-    """Looks where a localization network tells it to: section 3 of Jaderberg et al.
+    """A spatial transformer: section 3 of Jaderberg et al. (2015).
 
-    ``localization`` maps images to features; a linear layer, which the transformer
-    owns, maps these to the parameters of ``transform``; the images are sampled on the
-    grid they describe. The layer starts with zero weights and the identity as its bias,
-    so that an untrained transformer passes its images on unchanged.
+    ``localization`` maps images to features. A linear layer, which the transformer
+    owns, maps the features to the parameters of ``transform``. The images are then
+    sampled on the grid that the parameters describe. The layer starts with zero weights
+    and the identity as its bias, so that an untrained transformer returns its images.
 
     Args:
       localization: any callable (a module, to be trained along) from images ``(B, H, W,
         C)`` to features ``(B, features)``.
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
       size: of the output, ``(height, width)``; that of the images when None.
-      features: how many features ``localization`` returns.
-      method, padding_mode, fill_value, align_corners, outside, antialias,
-        implementation: as in :func:`~stn_jax.sample` and :func:`~stn_jax.warp`.
+      features: the number of features that ``localization`` returns.
+      sampler: the :class:`~stn_jax.Sampler`.
+      antialias: as in :func:`~stn_jax.warp`.
       rngs: Flax's random streams.
+      options: those of a :class:`~stn_jax.Sampler`, instead of ``sampler``.
 
-    Volumes ``(B, D, H, W, C)`` work alike with ``Affine(ndim=3)``.
+    Raises:
+      TypeError: an unknown option; ``sampler`` together with options; a ``transform``
+        that is no family.
+      ValueError: options that the sampler refuses.
+
+    Volumes ``(B, D, H, W, C)`` are transformed by ``Affine(ndim=3)`` and the like.
 
     >>> net = DenseLocalization((28, 28, 1), rngs=nnx.Rngs(0))
     >>> st = SpatialTransformer(net, Affine(), features=net.features, rngs=nnx.Rngs(1))
@@ -49,32 +63,34 @@ class SpatialTransformer(nnx.Module):
     True
     """
 
+    # the sampler's options one by one, since NNX refuses a frozen pytree with an array
+    method: str | Kernel
+    padding_mode: str | Sequence[str]
+    fill_value: ArrayLike | Sequence[ArrayLike]
+    align_corners: bool
+    coordinates: str
+    outside: str
+    implementation: str | None
+
     def __init__(
         self,
-        localization: Callable[[jax.Array], jax.Array],
+        localization: Callable[..., jax.Array],
         transform: Transform = Affine(),
         size: Sequence[int] | None = None,
         *,
         features: int,
-        method: str | Kernel = "bilinear",
-        padding_mode: str | Sequence[str] = "zeros",
-        fill_value: ArrayLike = 0.0,
-        align_corners: bool = False,
-        outside: str = "blend",
+        sampler: Sampler | None = None,
         antialias: bool = False,
-        implementation: str | None = None,
         rngs: nnx.Rngs,
+        **options: Unpack[SamplerOptions],
     ) -> None:
         self.localization = localization
-        self.transform = transform
+        self.transform = as_transform(transform)
         self.size = None if size is None else as_size(size)
-        self.method = method
-        self.padding_mode = padding_mode
-        self.fill_value = fill_value
-        self.align_corners = align_corners
-        self.outside = outside
         self.antialias = antialias
-        self.implementation = implementation
+        sampler = as_sampler(sampler, options)
+        for name in OPTIONS:
+            setattr(self, name, getattr(sampler, name))
         self.regression = nnx.Linear(
             features,
             transform.num_params,
@@ -84,55 +100,64 @@ class SpatialTransformer(nnx.Module):
             rngs=rngs,
         )
 
-    def localize(self, images: jax.Array) -> jax.Array:
-        """The flat parameters of each image's transformation: ``(B, P)``."""
-        features = self.localization(images)
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the images."""
+        return Sampler(**{name: getattr(self, name) for name in OPTIONS})
+
+    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """The flat parameters of each image's transformation: ``(B, P)``.
+
+        Further keywords go to the localization network.
+        """
+        check_images(images, getattr(self.transform, "ndim", 2))
+        features = self.localization(images, **kwargs)
         check_features(features, images, self.regression.in_features)
         return self.regression(features)
 
     def warp(self, images: ArrayLike, params: ArrayLike) -> jax.Array:
-        """Images ``(B, H, W, C)`` sampled as ``params``, ``(B, P)``, describe.
+        """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe.
 
-        The parameters need not be these images' own: fed forward from another layer or
-        another resolution, they mean the same.
+        The parameters may come from elsewhere: from another layer, or from the same
+        images at another resolution.
         """
         images = jnp.asarray(images)
+        check_images(images, getattr(self.transform, "ndim", 2))
+        size = self.size or images.shape[1:-1]
         return warp(
             images,
             self.transform,
             params,
-            self.size or images.shape[1:-1],
-            method=self.method,
-            padding_mode=self.padding_mode,
-            fill_value=self.fill_value,
-            align_corners=self.align_corners,
-            outside=self.outside,
+            size,
+            sampler=self.sampler,
             antialias=self.antialias,
-            implementation=self.implementation,
         )
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Images ``(B, H, W, C)``, looked at: ``(B, *size, C)``."""
-        return self.warp(images, self.localize(images))
+    def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """Images ``(B, H, W, C)`` to transformed images ``(B, *size, C)``.
+
+        Further keywords go to the localization network.
+        """
+        return self.warp(images, self.localize(images, **kwargs))
 
 
 class ConvLocalization(nnx.Module):
     """A convolutional localization network, by default the paper's for MNIST.
 
-    The images at half the resolution, convolutions with a pooling between them, and a
-    fully connected layer.
+    It averages the images to half the resolution, applies convolutions with max pooling
+    between them, and a fully connected layer.
 
     Args:
       image_shape: ``(H, W, C)``, or ``(D, H, W, C)`` of volumes.
       channels: of each convolution.
-      kernel_size: of the convolutions, along each axis; they do not pad.
+      kernel_size: of the convolutions, along each axis, without padding.
       hidden: units of the fully connected layer, the ``features``.
-      downsample: the factor by which the images are averaged down first.
-      conv_general_dilated: what convolves, as in Flax's ``Conv``.
+      downsample: the factor by which the images are first averaged down.
+      conv_general_dilated: the convolution, as in Flax's ``Conv``.
       rngs: Flax's random streams.
 
     Raises:
-      ValueError: images too small for so many convolutions.
+      ValueError: images too small for these convolutions.
 
     >>> net = ConvLocalization((28, 28, 1), rngs=nnx.Rngs(0))
     >>> net(jnp.ones((2, 28, 28, 1))).shape
@@ -151,6 +176,7 @@ class ConvLocalization(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         *size, inputs = image_shape
+        check_conv_size(size, len(channels), kernel_size, downsample)
         size = [n // downsample for n in size]
         layers: list[Callable] = [partial(average_pool, factor=downsample)]
         for index, outputs in enumerate(channels):
@@ -167,12 +193,6 @@ class ConvLocalization(nnx.Module):
             )
             layers += [conv, nnx.relu]
             size, inputs = [n - kernel_size + 1 for n in size], outputs
-        if min(size) < 1:
-            raise ValueError(
-                f"images of shape {tuple(image_shape)} are too small for "
-                f"{len(channels)} convolutions of size {kernel_size} at "
-                f"1/{downsample} of the resolution"
-            )
         dense = nnx.Linear(math.prod(size) * inputs, hidden, rngs=rngs)
         self.layers = nnx.Sequential(*layers, _flatten, dense, nnx.relu)
         self.features = hidden
@@ -187,7 +207,7 @@ class DenseLocalization(nnx.Module):
 
     Args:
       image_shape: ``(H, W, C)``, or ``(D, H, W, C)`` of volumes.
-      hidden: units of each layer, of the last one the ``features``.
+      hidden: units of each layer; those of the last are the ``features``.
       rngs: Flax's random streams.
 
     >>> net = DenseLocalization((28, 28, 1), rngs=nnx.Rngs(0))
@@ -215,4 +235,4 @@ class DenseLocalization(nnx.Module):
 
 
 def _flatten(x: jax.Array) -> jax.Array:
-    return x.reshape(x.shape[0], -1)
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))

@@ -1,4 +1,4 @@
-"""Pooling of windows side by side; the maximum's gradient is fast on a CPU too."""
+"""Pooling over adjacent windows, with a fast gradient of the maximum on CPUs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jax import lax
 
 
 def average_pool(images: jax.Array, factor: int) -> jax.Array:
-    """The mean of each window of ``factor`` pixels each way, side by side.
+    """The mean of each window of ``factor`` pixels along each axis.
 
     Args:
       images: ``(B, *size, C)``.
-      factor: the side of a window, and the distance of two; windows that do not lie
-        within the image as a whole are left out.
+      factor: the side of a window, and the distance of two. Windows that extend beyond
+        the image are left out.
 
     Returns:
       ``(B, *size / factor, C)``.
@@ -32,19 +32,18 @@ def average_pool(images: jax.Array, factor: int) -> jax.Array:
 
 
 def max_pool(images: jax.Array, factor: int, *, ceil_mode: bool = False) -> jax.Array:
-    """The largest of each window of ``factor`` pixels each way, side by side.
+    """The maximum of each window of ``factor`` pixels along each axis.
 
-    XLA's CPU backend runs the gradient of a window's maximum, a "select and scatter",
-    one window after the other; of the definition below it makes vectors.
+    XLA's CPU backend computes the gradient of ``lax.reduce_window`` with a maximum, a
+    "select and scatter", one window after another. It vectorizes the definition below.
 
     Args:
       images: ``(B, *size, C)``.
       factor: the side of a window, and the distance of two.
-      ceil_mode: whether windows that do not lie within the image as a whole count too.
+      ceil_mode: whether windows that extend beyond the image count too.
 
     Returns:
-      ``(B, *size / factor, C)``. Where several pixels are the largest they share the
-      gradient.
+      ``(B, *size / factor, C)``. Equal maxima of a window share the gradient.
 
     >>> max_pool(jnp.array([[1.0, 5.0], [7.0, 3.0]])[None, ..., None], 2).item()
     7.0
@@ -61,7 +60,7 @@ def max_pool(images: jax.Array, factor: int, *, ceil_mode: bool = False) -> jax.
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_pool(images: jax.Array, factor: int) -> jax.Array:
-    """Of images that windows fill."""
+    """The maxima of images that windows fill."""
     return functools.reduce(jnp.maximum, _members(images, factor))
 
 

@@ -165,8 +165,8 @@ def spline_values(
     """The values ``(K, n)`` at a lattice's points of the spline from target to source.
 
     With D the roots of the weights, the coefficients of the kernel are D z, and
-    [[D U D + regularization, D P], [P^T D, 0]] [z, a] = [D displacements, 0]: symmetric, so that
-    points of weight 0 and repeated ones only make it singular.
+    [[D U D + r, D P], [P^T D, 0]] [z, a] = [D displacements, 0] with the regularization
+    r: symmetric, so that points of weight 0 and repeated ones only make it singular.
     """
     k = len(target)
     frame = Frame.of(target, jnp.full_like(weights, 1 / k))

@@ -35,7 +35,7 @@ def flow_grid(
       TypeError, ValueError: ``flow`` is no such array, ``size`` is not positive
         integers, one for each coordinate.
 
-    >>> flow = jnp.zeros((1, 4, 2)).at[..., 0].set(1.0)  # samples one pixel to the right
+    >>> flow = jnp.zeros((1, 4, 2)).at[..., 0].set(1.0)  # one pixel to the right
     >>> flow_grid(flow)[0, :, 0]
     Array([-0.25,  0.25,  0.75,  1.25], dtype=float32)
     """

@@ -1,4 +1,4 @@
-"""The public samplers: ``sample``, ``bilinear_sample`` and their options, ``Sampler``."""
+"""The public samplers: ``sample``, ``bilinear_sample``, and ``Sampler``."""
 
 from __future__ import annotations
 
@@ -166,12 +166,11 @@ class Sampler:
                 "fill_value must be a number, or one for each of the image's "
                 f"{channels} channels; got shape {fill.shape}"
             )
-        is_discrete = not jnp.issubdtype(image.dtype, jnp.inexact)
-        if is_discrete and not isinstance(value, Tracer):
-            if np.any(np.asarray(fill) != np.asarray(value)):
-                raise ValueError(
-                    f"fill_value={value!r} is no value of {image.dtype} images"
-                )
+        is_exact = jnp.issubdtype(image.dtype, jnp.inexact) or isinstance(value, Tracer)
+        if not is_exact and np.any(np.asarray(fill) != np.asarray(value)):
+            raise ValueError(
+                f"fill_value={value!r} is no value of {image.dtype} images"
+            )
         return jnp.broadcast_to(fill, (channels,))
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

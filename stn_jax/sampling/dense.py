@@ -43,8 +43,8 @@ def axis_weights(method: str | Kernel, axis: Axis, x: jax.Array) -> jax.Array:
     taps = axis.taps(method, x)
     total = jnp.zeros((x.shape[0], axis.n + 2 * axis.margin), taps[0].weight.dtype)
     for tap in taps:
-        pixels = jnp.arange(total.shape[1], dtype=tap.index.dtype)[None]
-        counts = (tap.index[:, None] == pixels) & tap.is_pixel[:, None]
+        pixels = jnp.arange(total.shape[1], dtype=tap.pixel.dtype)[None]
+        counts = (tap.pixel[:, None] == pixels) & tap.exists[:, None]
         total = total + jnp.where(counts, tap.weight[:, None], 0)
     return total
 

@@ -24,10 +24,10 @@ def gather_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
 
 def _weighted(image: jax.Array, corner: tuple[Tap, ...], plan: Plan) -> jax.Array:
     """One term of the sum: a pixel at each point, times its weights."""
-    index, is_pixel, weights = zip(*corner, strict=True)
+    index, exists, weights = zip(*corner, strict=True)
     pixels = image.at[index].get(mode="promise_in_bounds")
-    is_pixel = reduce(and_, is_pixel)[..., None]
-    pixels = jnp.where(is_pixel, pixels, jnp.zeros_like(pixels))
+    exists = reduce(and_, exists)[..., None]
+    pixels = jnp.where(exists, pixels, jnp.zeros_like(pixels))
     if plan.method == "nearest":  # one pixel of weight 1: integers stay exact
         return pixels
     weight = reduce(mul, weights)[..., None]

@@ -86,8 +86,8 @@ def _image_bar(
     """Each point's gradient, added to the pixels that it was computed from."""
     total = jnp.zeros_like(image)
     for corner in itertools.product(*taps):
-        index, is_pixel, weights = zip(*corner, strict=True)
-        weight = jnp.where(reduce(and_, is_pixel), reduce(mul, weights), 0)
+        index, exists, weights = zip(*corner, strict=True)
+        weight = jnp.where(reduce(and_, exists), reduce(mul, weights), 0)
         update = out_bar * weight[:, None].astype(out_bar.dtype)
         total = total.at[index].add(update, mode="promise_in_bounds")
     return total
@@ -104,9 +104,9 @@ def _points_bar(
     numbered = [list(enumerate(axis)) for axis in taps]
     for corner in itertools.product(*numbered):
         numbers, corner_taps = zip(*corner, strict=True)
-        index, is_pixel, weights = zip(*corner_taps, strict=True)
+        index, exists, weights = zip(*corner_taps, strict=True)
         pixels = image.at[index].get(mode="promise_in_bounds")
-        shared = jnp.where(reduce(and_, is_pixel), _inner(pixels, out_bar), 0)
+        shared = jnp.where(reduce(and_, exists), _inner(pixels, out_bar), 0)
         for axis, number in enumerate(numbers):
             factors = [*weights[:axis], slopes[axis][number], *weights[axis + 1 :]]
             slope = reduce(mul, factors).astype(shared.dtype)

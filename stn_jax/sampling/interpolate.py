@@ -99,9 +99,9 @@ def _fill(
     all_weights, pixel_weights, is_cut = [], [], []
     for taps in plan.taps(points):
         all_weights.append(reduce(add, (tap.weight for tap in taps)))
-        weights = (jnp.where(tap.is_pixel, tap.weight, 0) for tap in taps)
+        weights = (jnp.where(tap.exists, tap.weight, 0) for tap in taps)
         pixel_weights.append(reduce(add, weights))
-        is_cut.append(reduce(or_, (~tap.is_pixel for tap in taps)))
+        is_cut.append(reduce(or_, (~tap.exists for tap in taps)))
     share = reduce(mul, all_weights) - reduce(mul, pixel_weights)
     fill = jnp.broadcast_to(fill_value.astype(total.dtype), total.shape)
     filled = total + share[..., None].astype(total.dtype) * fill

@@ -18,10 +18,10 @@ LIMIT = 2**31 - 2**7  # the farthest pixel coordinate: the last float32 within i
 class Tap(NamedTuple):
     """One of the pixels that count at each point, along one axis."""
 
-    index: jax.Array
-    """Of the pixel."""
-    is_pixel: jax.Array
-    """False where the fill value stands instead of a pixel."""
+    pixel: jax.Array
+    """Its index."""
+    exists: jax.Array
+    """False where the fill value stands instead."""
     weight: jax.Array
     """k(x - m) of eq. (3)."""
 

@@ -29,7 +29,7 @@ from .plan import Plan
 def axis_aligned_points(
     matrix: jax.Array, size: tuple[int, ...], align_corners: bool
 ) -> jax.Array:
-    """The sampling grid ``(*size, n)`` of one axis-aligned matrix ``(n + 1, n + 1)``."""
+    """The grid ``(*size, n)`` of one axis-aligned matrix ``(n + 1, n + 1)``."""
     axes = open_grid(size, align_corners=align_corners, dtype=matrix.dtype)
     return affine_source(matrix[:-1], axes, size)
 

@@ -1,8 +1,8 @@
 """Rotations in two and three dimensions: from angles to matrices and back.
 
-In two dimensions a rotation is an angle. In three it is a rotation vector: its direction
-is the axis, its length the angle. Both are in radians, zero for the identity, and have
-finite derivatives there.
+In two dimensions a rotation is an angle. In three it is a rotation vector, whose
+direction is the axis and whose length is the angle. Both are in radians, zero for the
+identity, and have finite derivatives there.
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ def _warn(reason: str) -> None:
     )
 
 
-def values(
-    image: jax.Array, points: jax.Array, *, plan: Plan
-) -> list[jax.Array]:
+def values(image: jax.Array, points: jax.Array, *, plan: Plan) -> list[jax.Array]:
     """Sample images ``(P, *size, C)`` at points ``(P, M, n)``: ``[(P, M, C)]``."""
     shape = (*points.shape[:2], image.shape[-1])
     call = jax.ffi.ffi_call(VALUES, _flat(shape, image.dtype))
