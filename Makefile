@@ -1,10 +1,11 @@
-# Everything from a fresh machine with python3 (3.11 or newer), in a .venv of its own:
-#   make demo    trains a CNN and an ST-CNN side by side on embedded digits
-#   make test    runs the test suite; make test-slow what takes longest of it
-#   make bench   times the sampler and the training step beside PyTorch's, with the
-#                CPU kernel that python -m stn_jax.cpu build compiles;
-#                make bench-all beside every peer's
-#   make lint    ruff and pyright
+# Each target installs what it needs into .venv; the machine needs python3 (3.11 or newer).
+#   make demo       trains a CNN and an ST-CNN on embedded digits
+#   make test       runs the test suite without its slow part
+#   make test-slow  runs the slow part
+#   make bench      times the sampler and training steps beside PyTorch, with the
+#                   compiled CPU kernel
+#   make bench-all  times the sampler beside every peer
+#   make lint       runs ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: $(VENV)/train
 	$(BIN)/python -m train run demo --overwrite
 
-# most of the time goes into compiling; test-slow and the oldest versions in CI optimize
+# Most of the time is compilation, so LLVM does not optimize here; test-slow does.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m "not slow"
@@ -29,11 +30,11 @@ test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m slow
 
 bench: $(VENV)/bench
-	$(BIN)/python -m stn_jax.cpu build || echo "the CPU kernel is not used"
+	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"
 	$(BIN)/python -m benchmarks
 
 bench-all: $(VENV)/bench-all
-	$(BIN)/python -m stn_jax.cpu build || echo "the CPU kernel is not used"
+	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
 
 lint: $(VENV)/dev
@@ -41,7 +42,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# one stamp for each extra of pyproject.toml, made anew when that changes
+# one stamp for each extra of pyproject.toml; a change of that file reinstalls
 $(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml | $(BIN)/pip
 	@echo "installing stn_jax[$*] into $(VENV) ..."
 	$(PIP) --editable ".[$*]"
@@ -50,7 +51,7 @@ $(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "stn_jax needs Python 3.11 or newer, and $(PYTHON) is" \
-	    "$$($(PYTHON) --version 2>&1): name another, as in make PYTHON=python3.12"; \
+	    "$$($(PYTHON) --version 2>&1): choose another, as in make PYTHON=python3.12"; \
 	  exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \

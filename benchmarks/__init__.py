@@ -1,1 +1,1 @@
-"""Times stn_jax against its peers: ``python -m benchmarks --help``."""
+"""Time stn_jax beside other libraries: ``python -m benchmarks --help``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import shlex
 import sys
@@ -27,44 +26,45 @@ MODULES = {
 
 @dataclass(frozen=True)
 class Options:
-    """Time stn_jax beside its peers, in turn, and print the ratios."""
+    """Time stn_jax in turn with other libraries, and print the ratios."""
 
     peers: tuple[str, ...] = ("PyTorch",)
-    """Whom to compare with; "all": everyone who is installed, on what more than PyTorch
-    have, the sampling."""
+    """Libraries to compare with. "all": every installed one, without training steps,
+    which only PyTorch has."""
     only: str = ""
-    """A regular expression: the rows to measure, such as "28x28.* both"."""
+    """Regular expression that selects the rows to measure, such as "28x28.* both"."""
     rounds: int = 20
-    """How often each is called."""
+    """Timed calls of each program, at most."""
     seconds: float = 3.0
-    """No more rounds once each has had so long."""
+    """Stop after this many seconds per program, but not before 3 rounds."""
     memory: malloc.Memory = "kept"
-    """What becomes of the memory that programs give back, where glibc is: kept and
-    handed out again; fresh from the kernel each time, from 1 MB on; or as glibc has it
-    by default, which is either, by luck."""
+    """How glibc reuses freed memory. kept: the process keeps and reuses it; fresh:
+    blocks of 1 MB and more come from the operating system each time; default: glibc
+    decides, and the timings depend on what ran before."""
     out: Path = Path("runs/bench.json")
-    """Where to write what was measured."""
+    """File for the measurements, JSON."""
     markdown: Path | None = None
-    """Where to write it as a page, besides."""
+    """File for the same as a page of the docs, if any."""
 
 
 def main(options: Options) -> None:
-    """Measure, print, write."""
-    is_settled = malloc.settle(options.memory)
-    everyone = options.peers == ("all",)
-    asked = sampling.PEERS if everyone else options.peers
-    peers = tuple(peer for peer in asked if _is_installed(peer, optional=everyone))
+    """Measure the selected rows, print them and write them."""
+    is_configured = malloc.configure(options.memory)
+    is_all = options.peers == ("all",)
+    asked = sampling.PEERS if is_all else options.peers
+    peers = tuple(peer for peer in asked if _is_installed(peer, optional=is_all))
     bandwidth = copy_bandwidth()
     rows = []
-    everything = [*sampling.plan(), *([] if everyone else training.plan())]
-    plan = [row for row in everything if re.search(options.only, str(row))]
+    every_row = [*sampling.plan(), *([] if is_all else training.plan())]
+    plan = [row for row in every_row if re.search(options.only, str(row))]
     for row in track(plan, "measuring"):
-        rows.append(row.measure(peers, options.rounds, options.seconds))
+        measured = row.measure(peers, options.rounds, options.seconds)
+        rows.append(report.summarize(measured))
     report.show(report.table(rows, bandwidth))
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     document = report.document(rows, bandwidth, command)
-    document["memory"] = options.memory if is_settled else "default"
-    report.write(options.out, json.dumps(document) + "\n")
+    document["memory"] = options.memory if is_configured else "default"
+    report.write(options.out, report.to_json(document))
     if options.markdown:
         report.write(options.markdown, report.page(document))
     print(f"measurements: {options.out}")
@@ -72,7 +72,7 @@ def main(options: Options) -> None:
 
 def _is_installed(peer: str, optional: bool) -> bool:
     if peer not in MODULES:
-        raise SystemExit(f"--peers must be of {', '.join(MODULES)}; got {peer!r}")
+        raise SystemExit(f"--peers must be one of {', '.join(MODULES)}; got {peer!r}")
     try:
         importlib.import_module(MODULES[peer])
     except ImportError as error:
@@ -80,7 +80,7 @@ def _is_installed(peer: str, optional: bool) -> bool:
             raise SystemExit(
                 f"{peer} is not installed: pip install .[bench]"
             ) from error
-        print(f"{peer} is not installed: left out")
+        print(f"{peer} is not installed: not compared")
         return False
     return True
 

@@ -1,14 +1,13 @@
 """What bounds the sampler and the training steps: ``python -m benchmarks.bounds``.
 
-The sampler reads as many points in small images as in large ones, as they lie and
-turned: what the same number takes more in the large ones is time that the memory takes
-(turned, some points also lie outside). Of a training step it tells what its matrix
-products take, alone.
+The sampler runs at equally many points of small and of large images, upright and
+rotated by 45 degrees. The additional time for large images is memory access. (Some
+sample points of rotated images lie outside.) The matrix products of a training step are
+also timed alone.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ from . import malloc, on_jax, report, training
 from .cases import Case
 from .timing import in_turn, spread
 
-SMALL = Case(784, (32, 32), 3, (32, 32))  # as many points; an image fits a core's cache
-LARGE = Case(16, (224, 224), 3, (224, 224))
-PRODUCTS = ("convolution", "addmm", "aten::mm")  # in the names of PyTorch's operations
+SMALL = Case(784, (32, 32), 3, (32, 32))  # an image fits into a core's cache
+LARGE = Case(16, (224, 224), 3, (224, 224))  # as many points
+PRODUCTS = ("convolution", "addmm", "aten::mm")  # in names of PyTorch operations
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,12 @@ class Options:
     """Measure what bounds the sampler and the training steps."""
 
     out: Path = Path("runs/bounds.json")
-    """Where to write what was measured."""
+    """File for the measurements, JSON."""
 
 
 def main(options: Options) -> None:
-    """Measure, print, write."""
-    malloc.settle("kept")
+    """Measure, print and write the results."""
+    malloc.configure("kept")
     points = [
         points_row(case, degrees) for case in (SMALL, LARGE) for degrees in (0, 45)
     ]
@@ -50,8 +49,8 @@ def main(options: Options) -> None:
         step_row(step) for step in training.plan() if isinstance(step, training.Step)
     ]
     for title, rows in (
-        ("nanoseconds for a point, forward", points),
-        ("milliseconds for a training step, and its products in %", steps),
+        ("forward pass, nanoseconds per point", points),
+        ("training step in milliseconds, matrix products in %", steps),
     ):
         table = Table(*rows[0], title=title)
         for row in rows:
@@ -60,12 +59,12 @@ def main(options: Options) -> None:
     document = report.document([], 0.0, "python -m benchmarks.bounds")
     del document["copy_bytes_per_second"]
     document["rows"] = {"points": points, "steps": steps}
-    report.write(options.out, json.dumps(document, indent=1) + "\n")
+    report.write(options.out, report.to_json(document))
     print(f"measurements: {options.out}")
 
 
 def points_row(case: Case, degrees: float) -> dict[str, Any]:
-    """Ours and PyTorch's, in images that are turned."""
+    """Time our sampler and PyTorch's on rotated images."""
     from . import on_torch
 
     angle = math.radians(degrees)
@@ -82,16 +81,16 @@ def points_row(case: Case, degrees: float) -> dict[str, Any]:
     nanoseconds = {
         name: round(1e9 * spread(t).median / count, 2) for name, t in times.items()
     }
-    return {"images": str(case), "turned by": degrees, **nanoseconds}
+    return {"images": str(case), "degrees": degrees, **nanoseconds}
 
 
 def step_row(step: training.Step) -> dict[str, Any]:
-    """A step of ours beside its products alone; and what PyTorch says of its own."""
+    """Time our step, its matrix products alone, and PyTorch's step with its profile."""
     import torch
 
     function, *arguments = step.ours()
     program = on_jax.Program(function, *arguments)
-    products = products_of(jax.make_jaxpr(function)(*arguments).jaxpr)
+    products = matrix_products(jax.make_jaxpr(function)(*arguments).jaxpr)
     theirs = step.theirs()
     thunks = {"stn_jax": program, "products": products, "PyTorch": theirs}
     times = in_turn(thunks, rounds=10, seconds=20)
@@ -100,20 +99,20 @@ def step_row(step: training.Step) -> dict[str, Any]:
     with torch.profiler.profile() as profile:
         theirs()
     spent = {entry.key: entry.self_cpu_time_total for entry in profile.key_averages()}
-    of_products = sum(
+    matmul = sum(
         time for key, time in spent.items() if any(part in key for part in PRODUCTS)
     )
     return {
         "step": str(step),
         "stn_jax": round(1e3 * ours, 1),
-        "products": round(100 * seconds["products"] / ours),
+        "stn_jax matmul %": round(100 * seconds["products"] / ours),
         "PyTorch": round(1e3 * seconds["PyTorch"] / training.STEPS, 1),
-        "its products": round(100 * of_products / sum(spent.values())),
+        "PyTorch matmul %": round(100 * matmul / sum(spent.values())),
     }
 
 
-def products_of(jaxpr: Any) -> on_jax.Program:
-    """Every matrix product of a program, a loop's body once, and nothing else."""
+def matrix_products(jaxpr: Any) -> on_jax.Program:
+    """The matrix products of a program alone; those of a loop's body once."""
     products = [*_products(jaxpr)]
     rng = np.random.default_rng(0)
     operands = [

@@ -1,4 +1,4 @@
-"""What is timed: images, grids, and what is asked of them."""
+"""The cases that are timed: images, sampling grids, and which gradients."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WHATS = ("forward", "grid", "both")  # forward; and its gradient of the grid; of both
+# the forward pass; with the gradient of the grid; with those of grid and image
+WHATS = ("forward", "grid", "both")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Images ``(B, *size, C)`` and as many grids ``(B, *out_size, n)``.
+    """Images ``(B, *size, C)`` and one grid for each, ``(B, *out_size, n)``.
 
-    A shared image is one, ``(*size, C)``, for all grids.
+    With ``shared``, all grids sample one image ``(*size, C)``.
     """
 
     batch: int
@@ -42,7 +43,7 @@ class Case:
         return len(self.size)
 
     def image(self) -> NDArray[np.float32]:
-        """Random pixels, always float32: whoever reads it casts it."""
+        """Random pixels in float32, which the caller casts to ``dtype``."""
         shape = (*self.size, self.channels)
         shape = shape if self.shared else (self.batch, *shape)
         return _rng().uniform(size=shape).astype(np.float32)
@@ -53,26 +54,26 @@ class Case:
         theta = np.zeros((self.batch, ndim, ndim + 1), np.float32)
         for matrix in theta:
             angle, scale = rng.uniform(-np.pi / 4, np.pi / 4), rng.uniform(0.7, 1.3)
-            turn = np.eye(ndim)
+            rotation = np.eye(ndim)
             cos, sin = math.cos(angle), math.sin(angle)
-            turn[:2, :2] = [[cos, -sin], [sin, cos]]
-            matrix[:, :ndim] = scale * turn
+            rotation[:2, :2] = [[cos, -sin], [sin, cos]]
+            matrix[:, :ndim] = scale * rotation
         return theta
 
     def control_points(self) -> NDArray[np.float32]:
-        """A lattice of 4 x 4 points, each moved by up to 0.15: ``(B, 16, 2)``."""
+        """A lattice of 4 x 4 points, each displaced by up to 0.15: ``(B, 16, 2)``."""
         line = np.linspace(-1, 1, 4)
         lattice = np.stack(np.meshgrid(line, line), axis=-1).reshape(16, 2)
         moved = lattice + _rng().uniform(-0.15, 0.15, size=(self.batch, 16, 2))
         return moved.astype(np.float32)
 
     def cotangent(self) -> NDArray[np.float32]:
-        """The gradient that arrives at the output: ``(B, *out_size, C)``."""
+        """The output's gradient, which is pulled back: ``(B, *out_size, C)``."""
         shape = (self.batch, *self.out_size, self.channels)
         return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
     def least_bytes(self, what: str) -> int:
-        """What must be read and written at least, once each."""
+        """Bytes of all inputs and outputs, each read or written once."""
         pixel = 2 if self.dtype == "bfloat16" else 4
         image = math.prod(self.image_shape) * pixel
         out = self.batch * math.prod(self.out_size) * self.channels * pixel
@@ -80,12 +81,12 @@ class Case:
         forward = image + grid + out
         if what == "forward":
             return forward
-        back = image + grid + out + grid  # reads both and the cotangent, writes one
+        back = image + grid + out + grid  # both, cotangent; grid's gradient
         return forward + back + (image if what == "both" else 0)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of ``image()``."""
+        """Shape of ``image()``."""
         shape = (*self.size, self.channels)
         return shape if self.shared else (self.batch, *shape)
 

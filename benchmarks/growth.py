@@ -1,12 +1,10 @@
-"""How time and memory grow with pixels and batch: ``python -m benchmarks.growth``.
+"""Time and memory against the number of pixels: ``python -m benchmarks.growth``.
 
-Draws docs/growth.png, the forward pass and both gradients of ours, and writes what it
-measured beside the other results.
+It measures our forward pass with both gradients, and draws docs/growth.png.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +27,13 @@ class Options:
     """Measure images of growing size and number."""
 
     figure: Path = Path("runs/growth.png")
-    """Where to draw."""
+    """File for the figure."""
     out: Path = Path("runs/growth.json")
-    """Where to write what was measured."""
+    """File for the measurements, JSON."""
 
 
 def main(options: Options) -> None:
-    """Measure, write, draw."""
+    """Measure, write and draw."""
     rows = [
         {"series": series, "pixels": math.prod(case.image_shape[:-1]), **_row(case)}
         for series, cases in (("batch", BATCHES), ("sides", SIDES))
@@ -46,7 +44,7 @@ def main(options: Options) -> None:
         "rows": rows,
     }
     del document["copy_bytes_per_second"]
-    report.write(options.out, json.dumps(document, indent=1) + "\n")
+    report.write(options.out, report.to_json(document))
     options.figure.parent.mkdir(parents=True, exist_ok=True)
     draw(document).savefig(options.figure, dpi=110)
     print(f"{options.out} and {options.figure}")
@@ -77,21 +75,21 @@ def draw(document: dict) -> Figure:
         strict=True,
     ):
         for series, text in (
-            ("batch", "64 x 64, more and more images"),
-            ("sides", "4 images, larger and larger"),
+            ("batch", "64 x 64, growing number of images"),
+            ("sides", "4 images of growing size"),
         ):
             rows = [row for row in document["rows"] if row["series"] == series]
             pixels = np.array([row["pixels"] for row in rows])
             values = scale * np.array([row[key] for row in rows])
             axes.plot(pixels, values, "o-", markersize=4, label=text)
         line = values[-1] * pixels / pixels[-1]
-        axes.plot(pixels, line, ":", color="gray", label="in proportion to the pixels")
-        axes.set(xscale="log", yscale="log", xlabel="pixels in all", ylabel=label)
+        axes.plot(pixels, line, ":", color="gray", label="proportional to the pixels")
+        axes.set(xscale="log", yscale="log", xlabel="pixels in total", ylabel=label)
         axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    reader = "with the compiled reader" if document["reader"] else "plain JAX"
+    kernel = "with the compiled CPU kernel" if document["kernel"] else "plain JAX"
     figure.suptitle(
-        f"bilinear_sample, forward and both gradients, 3 channels, float32\n{reader}, "
+        f"bilinear_sample, forward and both gradients, 3 channels, float32\n{kernel}, "
         f"{document['machine']}, jax {document['versions']['jax']}, {document['date']}",
         fontsize=10,
     )

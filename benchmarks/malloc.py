@@ -1,9 +1,7 @@
-"""What becomes of the memory that programs give back.
+"""How the C library reuses freed memory, the same for every timed program.
 
-Left to itself, glibc hands some of it out again and has the kernel clear new pages for
-the rest. Which program gets which depends on what ran before, in which thread, and a
-result of 32 MB takes several times as long to write into new pages. So it is settled
-for all alike.
+By default glibc reuses some freed blocks, and requests new pages, which the kernel must
+clear, for others. Which program gets which depends on what ran before, in which thread.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Literal
 
 Memory = Literal["kept", "fresh", "default"]
 
-# of mallopt(3)
+# parameters of mallopt(3)
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8
 SETTINGS: dict[Memory, dict[int, int]] = {
     "kept": {ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: -1},
@@ -23,11 +21,11 @@ SETTINGS: dict[Memory, dict[int, int]] = {
 }
 
 
-def settle(memory: Memory) -> bool:
-    """Settle it, from here on, best before any other thread begins.
+def configure(memory: Memory) -> bool:
+    """Configure the C library from here on, best before other threads start.
 
     Returns:
-      Whether the C library can: glibc can.
+      Whether the C library supports it, as glibc does.
     """
     mallopt = (
         getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None

@@ -16,10 +16,10 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def program(sampler: Sampler, case: Case, what: str, grid: np.ndarray) -> Thunk:
-    """One sampler on one case; ``what``: see ``cases.WHATS``.
+    """A program that runs a sampler on a case; ``what`` is one of ``cases.WHATS``.
 
-    Images have their channels first, as PyTorch wants them. Where its sampler does not
-    know bfloat16 (on CPUs), a user's casts are part of the call.
+    Images have their channels first. PyTorch's CPU sampler does not support bfloat16:
+    the casts that a user needs are part of the call.
     """
     image = _channels_first(case.image(), case.shared)
     out_bar = _channels_first(case.cotangent(), False)
@@ -27,15 +27,15 @@ def program(sampler: Sampler, case: Case, what: str, grid: np.ndarray) -> Thunk:
     if case.dtype == "bfloat16":
         image, out_bar, float32 = image.bfloat16(), out_bar.bfloat16(), sampler
         sampler = lambda x, g: float32(x.float(), g).bfloat16()  # noqa: E731
-    wanted = {"forward": [], "grid": [grid_], "both": [image, grid_]}[what]
-    for tensor in wanted:
+    inputs = {"forward": [], "grid": [grid_], "both": [image, grid_]}[what]
+    for tensor in inputs:
         tensor.requires_grad_()
 
     def run() -> object:
         batch = image.expand(case.batch, *image.shape[1:])
-        with torch.set_grad_enabled(bool(wanted)):
+        with torch.set_grad_enabled(bool(inputs)):
             out = sampler(batch, grid_)
-        grads = torch.autograd.grad(out, wanted, out_bar) if wanted else ()
+        grads = torch.autograd.grad(out, inputs, out_bar) if inputs else ()
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         return out, grads
@@ -50,17 +50,17 @@ def _channels_first(array: np.ndarray, shared: bool) -> torch.Tensor:
 
 
 def grid_sample(case: Case) -> Sampler:
-    """PyTorch's own."""
+    """PyTorch's sampler."""
     return lambda x, grid: F.grid_sample(x, grid, align_corners=False)
 
 
 def remap(case: Case) -> Sampler | None:
-    """kornia's, for images."""
-    from kornia.geometry.transform import remap as read
+    """The sampler of kornia; None for volumes, which it does not support."""
+    from kornia.geometry.transform import remap as kornia_remap
 
     if case.ndim == 3:
         return None
-    return lambda x, grid: read(
+    return lambda x, grid: kornia_remap(
         x,
         grid[..., 0],
         grid[..., 1],

@@ -1,10 +1,12 @@
-"""The table and the JSON of a benchmark."""
+"""The tables and the JSON of a benchmark."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,31 +19,57 @@ from .cases import WHATS
 from .timing import spread
 
 Row = dict[str, Any]
+OURS, PLAIN = "stn_jax", "plain JAX"  # with the compiled CPU kernel, and without
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "kornia", "dm-pix", "keras", "scipy")
 
 
-def ratios(row: Row) -> dict[str, list[float]]:
-    """Ours over each peer's, round by round: low quartile, median, high quartile."""
+def summarize(row: Row) -> Row:
+    """Replace the seconds of a row's rounds by their quartiles: low, median, high.
+
+    A ratio divides our time, or plain JAX's, by a peer's in the same round.
+    """
     times = {name: np.asarray(t) for name, t in row["seconds"].items()}
-    ours = times.pop("stn_jax")
-    return {name: [*spread(ours / theirs)] for name, theirs in times.items()}
+    ratios = {
+        name: {
+            peer: _quartiles(times[name] / theirs)
+            for peer, theirs in times.items()
+            if peer not in (name, OURS)
+        }
+        for name in (OURS, PLAIN)
+        if name in times
+    }
+    return {
+        **row,
+        "compile_seconds": _rounded(row["compile_seconds"]),
+        "rounds": len(times[OURS]),
+        "seconds": {name: _quartiles(t) for name, t in times.items()},
+        "ratios": ratios,
+    }
+
+
+def _quartiles(values: np.ndarray) -> list[float]:
+    return [_rounded(value) for value in spread(values)]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def cells(rows: list[Row], bandwidth: float) -> tuple[list[str], list[list[str]]]:
-    """The head of the table, and its lines."""
-    peers = list(dict.fromkeys(peer for row in rows for peer in ratios(row)))
+    """The header of the table and its lines."""
+    peers = list(dict.fromkeys(peer for row in rows for peer in row["ratios"][OURS]))
     head = ["case", "what", "ms", *peers, "of copy", "MB", "compile s"]
     lines = []
     for row in rows:
-        seconds = float(np.median(row["seconds"]["stn_jax"]))
-        found, least = ratios(row), row["least_bytes"]
+        _, seconds, _ = row["seconds"][OURS]
+        ratios, least = row["ratios"][OURS], row["least_bytes"]
         temporary = row["temporary_bytes"]
         lines.append(
             [
                 row["case"],
                 row["what"],
                 f"{1e3 * seconds:.2f}",
-                *(_ratio(found.get(peer)) for peer in peers),
+                *(_ratio(ratios.get(peer)) for peer in peers),
                 "-" if least is None else f"{least / seconds / bandwidth:.0%}",
                 "-" if temporary is None else f"{temporary / 1e6:.1f}",
                 f"{row['compile_seconds']:.1f}",
@@ -55,7 +83,7 @@ def _ratio(spread: list[float] | None) -> str:
 
 
 def table(rows: list[Row], bandwidth: float) -> Table:
-    """For a terminal."""
+    """The table for a terminal."""
     head, lines = cells(rows, bandwidth)
     out = Table(title="time of stn_jax / time of the peer: median (quartiles)")
     for name in head:
@@ -67,38 +95,56 @@ def table(rows: list[Row], bandwidth: float) -> Table:
 
 PAGE = """# How fast it is
 
-Made by `{command}` on {date}: {machine}, {device}; Python {python}, {versions}. A large
-copy reads and writes {bandwidth:.0f} GB/s there.
+This page compares the time of stn_jax with that of other libraries, case by case.
 
-Each line is one program, timed in turn with the peers' (A, B, A, B, ...): the median
-time of ours in milliseconds; **the ratio of our time to the peer's, median (quartiles);
-below 1 we are faster**; the bytes that must be read and written at least, as a share of
-what a copy moves in that time; the program's temporary memory in megabytes; the seconds
-to compile it. Affine grids turn by up to 45 degrees and scale by 0.7 to 1.3; "grid" is
-the forward pass and the gradient of the grid, "both" those of grid and image; bf16 are
-bfloat16 images, which PyTorch's sampler does not know on a CPU: the casts are in its
-time. A module is a spatial transformer with the paper's localization network, forward
-or with the gradients of its parameters. A training step is one of stochastic gradient
-descent; ours distorts its images. "plain JAX" is stn_jax itself without the CPU kernel
-that `python -m stn_jax.cpu build` compiles, {reader}
+Made by `{command}` on {date}: {machine}, {device}; Python {python}, {versions}.
+A large copy reads and writes {bandwidth:.0f} GB/s on this machine.
+
+The rows:
+
+- A row is one program, timed in turn with the peers' (A, B, A, B, ...).
+- A case is named batch x image size x channels. Affine grids rotate by up to 45 degrees
+  and scale by 0.7 to 1.3; TPS are thin plate spline grids.
+- "forward" is the forward pass, "grid" adds the gradient of the grid, "both" adds those
+  of grid and image. "vmap" is batched by the caller's `jax.vmap`.
+- bf16 are bfloat16 images. PyTorch's CPU sampler does not support them, so its time
+  includes the casts.
+- A module is a spatial transformer with the paper's localization network: forward, or
+  with the gradients of its parameters.
+- A training step is one step of stochastic gradient descent. Ours includes the
+  distortion of its images, PyTorch's does not.
+
+The columns:
+
+- "ms": our median time in milliseconds.
+- A library's name: **our time divided by the library's, median (quartiles); below 1 we
+  are faster**.
+- "plain JAX": the same ratio to stn_jax without the compiled CPU kernel. {kernel}
+- "of copy": the bytes of all inputs and outputs, relative to what a copy moves in our
+  time.
+- "MB": temporary memory of our program. "compile s": seconds to compile it.
+
 {memory}
 
 """
+KERNEL = {
+    True: "All other times of ours are with it.",
+    False: "The kernel was not built here.",
+}
 MEMORY = {
-    "kept": "Memory that is given back is kept and handed out again, to all alike.",
-    "fresh": "Memory from 1 MB on comes fresh from the kernel, for all alike.",
-    "default": "Memory is handed out as the C library has it by default.",
+    "kept": "Freed memory stays with the process and is reused, in all programs.",
+    "fresh": "Blocks of 1 MB and more come fresh from the operating system.",
+    "default": "The C library reuses freed memory by its defaults.",
 }
 
 
 def page(document: dict[str, Any]) -> str:
-    """For the docs."""
+    """The page for the docs."""
     versions = ", ".join(f"{k} {v}" for k, v in document["versions"].items())
     bandwidth = document["copy_bytes_per_second"]
-    reader = "which was called here." if document["reader"] else "which was not there."
-    memory = MEMORY[document["memory"]]
+    kernel, memory = KERNEL[document["kernel"]], MEMORY[document["memory"]]
     text = PAGE.format(
-        **{**document, "versions": versions, "reader": reader, "memory": memory},
+        **{**document, "versions": versions, "kernel": kernel, "memory": memory},
         bandwidth=bandwidth / 1e9,
     )
     head, lines = cells(document["rows"], bandwidth)
@@ -109,24 +155,22 @@ def page(document: dict[str, Any]) -> str:
 
 
 def summary(document: dict[str, Any]) -> list[str]:
-    """For the README: the medians of the ratios to PyTorch's, a line for each case;
-    and in parentheses those of plain JAX.
+    """The README's tables: median ratios to PyTorch's time, one line for each case.
+
+    The ratios of plain JAX stand in parentheses.
     """
     medians: dict[str, dict[str, str]] = {}
     for row in document["rows"]:
-        times = {name: np.array(values) for name, values in row["seconds"].items()}
-        if (theirs := times.get("PyTorch")) is None:
-            continue
-        text = f"{np.median(times['stn_jax'] / theirs):.2f}"
-        if (plain := times.get("plain JAX")) is not None:
-            text += f" ({np.median(plain / theirs):.2f})"
-        medians.setdefault(row["case"], {})[row["what"]] = text
-    lines = ["| case | forward | and grid's gradient | and image's |"]
+        ours, *plain = (of.get("PyTorch") for of in row["ratios"].values())
+        if ours:
+            text = " ".join([f"{ours[1]:.2f}", *(f"({of[1]:.2f})" for of in plain)])
+            medians.setdefault(row["case"], {})[row["what"]] = text
+    lines = ["| case | forward | with grid gradient | with both gradients |"]
     lines += ["|---|---:|---:|---:|"]
     for case, of in medians.items():
         if {*WHATS} <= of.keys() and not case.endswith((" bf16", " TPS")):
             lines.append(f"| {case} | " + " | ".join(of[w] for w in WHATS) + " |")
-    lines += ["", "| module, training step | |", "|---|---:|"]
+    lines += ["", "| module or training step | ratio |", "|---|---:|"]
     for case, of in medians.items():
         if "training" in of:
             lines.append(f"| {case} | {of['training']} |")
@@ -136,10 +180,10 @@ def summary(document: dict[str, Any]) -> list[str]:
 
 
 def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
-    """For machines: what was measured, on what."""
+    """The JSON document: the rows, the machine and the versions."""
     import jax
 
-    from stn_jax import cpu
+    from stn_jax.sampling import cpu
 
     return {
         "command": command,
@@ -148,24 +192,24 @@ def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
         "device": str(jax.devices()[0].device_kind),
         "python": platform.python_version(),
         "versions": {name: v for name in PACKAGES if (v := version(name))},
-        "copy_bytes_per_second": bandwidth,
-        "reader": jax.default_backend() == "cpu" and cpu.is_on(),
-        "rows": [
-            {
-                **row,
-                "seconds": {
-                    name: [float(f"{t:.3e}") for t in times]
-                    for name, times in row["seconds"].items()
-                },
-                "ratios": ratios(row),
-            }
-            for row in rows
-        ],
+        "copy_bytes_per_second": round(bandwidth),
+        "kernel": jax.default_backend() == "cpu" and cpu.is_on(),
+        "rows": rows,
     }
 
 
+def to_json(document: dict[str, Any]) -> str:
+    """Indented JSON for line-by-line diffs; a list of numbers takes one line."""
+    text = json.dumps(document, indent=1)
+    return re.sub(r"\[\s+([\d.e+,\s-]+?)\s+\]", _on_one_line, text) + "\n"
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
+
+
 def write(path: Path, text: str) -> None:
-    """The file, whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(text)
@@ -173,17 +217,17 @@ def write(path: Path, text: str) -> None:
 
 
 def show(out: Table) -> None:
-    """Print a table, at its full width also where there is no terminal."""
+    """Print a table, at full width if there is no terminal."""
     Console(width=None if os.isatty(1) else 160).print(out)
 
 
 def today() -> str:
-    """The date, in ISO 8601."""
+    """The current date in ISO 8601."""
     return datetime.now(UTC).date().isoformat()
 
 
 def version(name: str) -> str | None:
-    """Of an installed package."""
+    """Version of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The sampler and the grids, case by case, beside those of the peers."""
+"""The rows of the sampler and of the grids, beside other libraries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def plan() -> list[Sampling | Grid]:
-    """Every row of the table."""
+    """The rows of the sampler and of the grids."""
     rows: list[Sampling | Grid] = []
     for case in CASES:
         splined = [replace(case, family="tps")] if case.ndim == 2 else []
@@ -34,7 +34,7 @@ def plan() -> list[Sampling | Grid]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """A sampler on a case; vmapped, by the caller's own ``jax.vmap``."""
+    """A sampler on a case; with ``vmapped``, batched by the caller's ``jax.vmap``."""
 
     case: Case
     what: str
@@ -44,7 +44,7 @@ class Sampling:
         return f"{self.case} {self.what}{' vmap' if self.vmapped else ''}"
 
     def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time it beside the peers."""
+        """Time our sampler in turn with the peers'."""
         ours = on_jax.ours_vmapped if self.vmapped else on_jax.ours
         programs = on_jax.with_and_without(
             lambda: on_jax.program(ours(self.case), self.case, self.what),
@@ -59,14 +59,14 @@ class Sampling:
             "what": self.what + (" vmap" if self.vmapped else ""),
             "channels": self.case.channels,
             "least_bytes": self.case.least_bytes(self.what),
-            **_told(programs["stn_jax"]),
+            **_costs(programs["stn_jax"]),
             "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
         }
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The grids of a case."""
+    """The sampling grids of a case."""
 
     case: Case
 
@@ -75,7 +75,7 @@ class Grid:
         return f"{self.case.family}_grid {shape}"
 
     def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time it beside PyTorch's, which has affine ones."""
+        """Time our grids in turn with PyTorch's, which has affine grids."""
         case, is_tps = self.case, self.case.family == "tps"
         make = stn_jax.tps_grid if is_tps else stn_jax.affine_grid
         theta = case.control_points() if is_tps else case.theta()
@@ -92,12 +92,12 @@ class Grid:
             "what": "forward",
             "channels": 0,
             "least_bytes": 4 * case.batch * math.prod(case.out_size) * case.ndim,
-            **_told(program),
+            **_costs(program),
             "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
         }
 
 
-def _told(program: on_jax.Program) -> dict[str, Any]:
+def _costs(program: on_jax.Program) -> dict[str, Any]:
     return {
         "temporary_bytes": program.temporary_bytes,
         "compile_seconds": program.compile_seconds,
@@ -111,9 +111,9 @@ def _peer(peer: str, case: Case, what: str) -> Thunk | None:
         sampler = (on_torch.grid_sample if peer == "PyTorch" else on_torch.remap)(case)
         grid = np.asarray(on_jax.grids(case))
         return sampler and on_torch.program(sampler, case, what, grid)
-    read = {
+    sampler = {
         "map_coordinates": on_jax.map_coordinates,
         "dm_pix": on_jax.dm_pix,
         "Keras": on_jax.keras,
     }[peer]
-    return on_jax.program(on_jax.lifted(read)(case), case, what)
+    return on_jax.program(on_jax.batched(sampler)(case), case, what)

@@ -1,4 +1,4 @@
-"""Timings in turn, A B A B, so that a machine's moods meet all alike."""
+"""Timings in turn, A B A B: a change of the machine's speed affects all programs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 Thunk = Callable[[], object]
-SETTLING = 0.03  # seconds, before each timed call
+WARM_UP = 0.03  # seconds of untimed calls before each timed call
 
 
 class Spread(NamedTuple):
-    """A median and the quartiles around it."""
+    """Quartiles and the median."""
 
     low: float
     median: float
@@ -25,10 +25,10 @@ class Spread(NamedTuple):
 def in_turn(
     thunks: Mapping[str, Thunk], *, rounds: int, seconds: float
 ) -> dict[str, np.ndarray]:
-    """The seconds that each call took, round by round.
+    """Seconds of each program's call, round by round.
 
-    Each round times one call of every one, after some that are not timed; as many
-    rounds as asked for, or fewer once each has had ``seconds``.
+    Each round times one call of each program, after untimed calls. There are ``rounds``
+    rounds, or fewer (at least 3) once each program has had ``seconds``.
     """
     for thunk in [*thunks.values()] * 2:
         thunk()
@@ -38,19 +38,19 @@ def in_turn(
         if done >= 3 and time.perf_counter() > end:
             break
         for name, thunk in thunks.items():
-            _settle(thunk)
+            _warm_up(thunk)
             start = time.perf_counter()
             thunk()
             taken[name].append(time.perf_counter() - start)
     return {name: np.array(times) for name, times in taken.items()}
 
 
-def _settle(thunk: Thunk) -> None:
-    """Call it, untimed, until no thread of the one before takes a core from it.
+def _warm_up(thunk: Thunk) -> None:
+    """Call a program until no thread of the previous one occupies a core.
 
-    Threads that wait for more work, as OpenMP's do, spin for some milliseconds.
+    Threads that wait for work, as OpenMP's do, spin for some milliseconds.
     """
-    end = time.perf_counter() + SETTLING
+    end = time.perf_counter() + WARM_UP
     while True:
         thunk()
         if time.perf_counter() > end:
@@ -63,10 +63,9 @@ def spread(values: np.ndarray) -> Spread:
 
 
 def copy_bandwidth(megabytes: int = 256) -> float:
-    """Bytes a second that the best copy of a large array reads and writes together.
+    """Bytes per second that the fastest copy of a large array reads plus writes.
 
-    On a CPU by all cores, into memory that is there; what a program must ask for anew,
-    as most do, takes longer.
+    On a CPU, all cores copy into memory that is already mapped.
     """
     import jax
     import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The same networks in PyTorch."""
+"""The networks of the training steps, in PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .on_torch import DEVICE
 
 
 class Transformer(nn.Module):
-    """Predicts an affine matrix, starting at the identity, and samples."""
+    """An affine spatial transformer that starts at the identity."""
 
     def __init__(self, localization: nn.Module, features: int) -> None:
         super().__init__()
@@ -24,14 +24,14 @@ class Transformer(nn.Module):
         self.regression.bias.data.copy_(identity)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images, looked at."""
+        """Warp images by the predicted transformation."""
         theta = self.regression(self.localization(x)).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, align_corners=False)
 
 
 def tutorial() -> nn.Module:
-    """The tutorial's network."""
+    """The network of PyTorch's tutorial on spatial transformers."""
     localization = nn.Sequential(
         *(nn.Conv2d(1, 8, 7), nn.MaxPool2d(2), nn.ReLU()),
         *(nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
@@ -47,7 +47,7 @@ def tutorial() -> nn.Module:
 
 
 def papers_transformer(size: int) -> Transformer:
-    """With the paper's localization network."""
+    """A spatial transformer with the paper's localization network."""
     small = size // 2 - 4
     small = small // 2 - 4
     localization = nn.Sequential(
@@ -59,16 +59,16 @@ def papers_transformer(size: int) -> Transformer:
 
 
 def transform(images: np.ndarray, what: str) -> Callable[[], object]:
-    """The transformer's output; and the gradients of its parameters."""
+    """A call of the transformer, with its parameters' gradients unless "forward"."""
     torch.manual_seed(0)
     x = torch.from_numpy(np.moveaxis(np.array(images), -1, 1).copy()).to(DEVICE)
     model = papers_transformer(x.shape[-1]).to(DEVICE)
-    wanted = [*model.parameters()] if what != "forward" else []
+    params = [*model.parameters()] if what != "forward" else []
 
     def run() -> object:
-        with torch.set_grad_enabled(bool(wanted)):
+        with torch.set_grad_enabled(bool(params)):
             out = model(x)
-        grads = torch.autograd.grad(out.sum(), wanted) if wanted else ()
+        grads = torch.autograd.grad(out.sum(), params) if params else ()
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         return out, grads
@@ -92,7 +92,7 @@ def paper(size: int, width: int) -> nn.Module:
 def steps(
     network: str, batch: int, size: int, width: int, count: int, learning_rate: float
 ) -> Callable[[], object]:
-    """So many steps; the images are ready, without any distortion."""
+    """A call of ``count`` training steps, on images without distortion."""
     torch.manual_seed(0)
     model = tutorial() if network == "tutorial" else paper(size, width)
     model = model.to(DEVICE)

@@ -1,8 +1,8 @@
-"""What a TPU would run, on paper: ``python -m benchmarks.tpu``, which needs no TPU.
+"""What a TPU would run: ``python -m benchmarks.tpu``, which needs no TPU.
 
-Compiles the sampler with the TPU's own compiler (``pip install "jax[tpu]"``, Linux)
-for one chip, and counts what its programs hold and, by the compiler's own analysis, how
-much they calculate and move. Nothing is run, nothing is timed.
+It compiles the sampler for one chip with the TPU compiler (``pip install "jax[tpu]"``,
+Linux). It counts gathers, scatters and matrix products of the compiled programs, and
+reports the compiler's estimates of operations and bytes. Nothing is run or timed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# for the compiler to start where no TPU is
+# let the compiler start without a TPU
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -35,36 +35,43 @@ CHIP = "v5e"
 
 PAGE = """# What a TPU would run
 
-Made by `{command}` on {date} with jax {jax}, libtpu {libtpu}, for one TPU {chip} chip:
-compiled by its compiler, **not run**. "chosen" is `implementation=None`: products of
-matrices for images of up to 64 x 64 pixels and for axis-aligned families. The
-multiplications and additions, and the megabytes that the operations read and write
-together, are the compiler's own estimates; a product of matrices is called a
-convolution there. "both" is the forward pass and both gradients; `Attention` is `warp`
-with it.
+This page shows what the TPU compiler makes of the sampler. The programs are compiled
+for one TPU {chip} chip, and **not run**.
+
+Made by `{command}` on {date} with jax {jax}, libtpu {libtpu}.
+
+- "forward" is the forward pass, "both" adds the gradients of image and grid,
+  `Attention` is `warp` with that family.
+- "default" is `implementation=None`: matrix products for images of up to 64 x 64 pixels
+  and for axis-aligned families. "gather" is `implementation="gather"`.
+- "matmuls" counts the convolutions of the compiled program: this compiler represents a
+  matrix product as a convolution.
+- "GFLOP" and "MB" are the compiler's estimates: multiplications and additions, and
+  the bytes that all operations read plus write.
 
 """
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compile for a TPU, and count."""
+    """Compile the sampler for a TPU and count its operations."""
 
     markdown: Path = Path("runs/tpu.md")
-    """Where to write the table, as a page."""
+    """File for the table, as a page of the docs."""
 
 
 def main(options: Options) -> None:
-    """Compile, count, write."""
+    """Compile, count and write the page."""
     topology = topologies.get_topology_desc(f"{CHIP}:2x2", platform="tpu")
     sharding = SingleDeviceSharding(topology.devices[0])
-    head = ["images", "what", "way", "gathers", "scatters", "products", "GFLOP", "MB"]
+    head = ["images", "what", "implementation", "gathers", "scatters", "matmuls"]
+    head += ["GFLOP", "MB"]
     lines = [head, ["---", "---", "---", *["---:"] * 5]]
-    for case in CASES[:3]:  # those of small images
+    for case in CASES[:3]:  # the cases of small images
         for what in ("forward", "both", "Attention"):
             for way in (None, "gather"):
                 counts = _counts(case, what, way, sharding)
-                line = [str(case), what, way or "chosen", *counts]
+                line = [str(case), what, way or "default", *counts]
                 print(*line)
                 lines.append(line)
     versions = {name: report.version(name) for name in ("jax", "libtpu")}
@@ -81,22 +88,22 @@ def _counts(
     def struct(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
 
-    def read(image: jax.Array, grid: jax.Array) -> jax.Array:
+    def sample(image: jax.Array, grid: jax.Array) -> jax.Array:
         return stn_jax.sample(image, grid, implementation=way)
 
     def both(image: jax.Array, grid: jax.Array, bar: jax.Array) -> tuple:
-        out, pull = jax.vjp(read, image, grid)
+        out, pull = jax.vjp(sample, image, grid)
         return out, pull(bar)
 
     def attention(image: jax.Array, params: jax.Array) -> jax.Array:
-        asked = way or "dense"  # what a TPU's own process chooses
-        return stn_jax.warp(image, Attention(), params, implementation=asked)
+        chosen = way or "dense"  # the default on a TPU
+        return stn_jax.warp(image, Attention(), params, implementation=chosen)
 
     image = struct(*case.image_shape)
     grid = struct(case.batch, *case.out_size, case.ndim)
     out = struct(case.batch, *case.out_size, case.channels)
     function, arrays = {
-        "forward": (read, (image, grid)),
+        "forward": (sample, (image, grid)),
         "both": (both, (image, grid, out)),
         "Attention": (attention, (image, struct(case.batch, 3))),
     }[what]

@@ -1,4 +1,4 @@
-"""Training steps: whole networks with a transformer in front, beside PyTorch's."""
+"""The rows of modules and training steps, beside PyTorch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from train.steps import train_steps
 
 from .timing import Thunk, in_turn
 
-STEPS = 10  # in one call; a row's times are those of one step
+STEPS = 10  # in one call; a row holds the time of one step
 LEARNING_RATE = 0.01
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Steps of stochastic gradient descent on random images of digits' size."""
+    """Training steps of a network with a transformer, on random images."""
 
     network: str
     batch: int
@@ -38,7 +38,7 @@ class Step:
         return f"{self.network} {self.batch}x{self.size}x{self.size}x1 step"
 
     def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time it beside PyTorch's."""
+        """Time ours in turn with PyTorch's."""
         from . import on_jax
 
         programs = on_jax.with_and_without(lambda: on_jax.Program(*self.ours()))
@@ -57,7 +57,7 @@ class Step:
         }
 
     def theirs(self) -> Thunk:
-        """PyTorch's steps."""
+        """PyTorch's training steps."""
         from .torch_networks import steps
 
         return steps(
@@ -65,14 +65,15 @@ class Step:
         )
 
     def ours(self) -> tuple[Any, ...]:
-        """The steps as one function, as ``train`` takes them, distortion and metrics
-        included; and what it is called with.
+        """Our training steps as one function, and its arguments.
+
+        As in ``train``, the steps include the distortion and the metrics.
         """
         model = self._model()
         graphdef, params = nnx.split(model)
         optimizer = optax.sgd(LEARNING_RATE)
         rng = np.random.default_rng(0)
-        original = 28  # what the task places on its canvas
+        original = 28  # edge of the images that the task distorts
         count = STEPS * self.batch
         images = rng.integers(0, 256, (count, original, original, 1), np.uint8)
         labels = rng.integers(0, 10, count)
@@ -97,7 +98,7 @@ class Step:
         )
 
     def _width(self) -> int:
-        """The filters of the paper's convolutions, as many as the budget allows."""
+        """Filters of the paper's convolutions within the parameter budget."""
         if self.network == "tutorial":
             return 0
         return nnx.eval_shape(self._model).classifier.conv1.out_features
@@ -105,7 +106,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Module:
-    """A whole spatial transformer, with the paper's localization network."""
+    """A spatial transformer with the paper's localization network."""
 
     batch: int
     size: int
@@ -115,7 +116,7 @@ class Module:
         return f"module {self.batch}x{self.size}x{self.size}x1 {self.what}"
 
     def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time it beside PyTorch's."""
+        """Time ours in turn with PyTorch's."""
         from . import on_jax
 
         shape = (self.size, self.size, 1)
@@ -155,7 +156,7 @@ class Module:
 
 
 def plan() -> list[Step | Module]:
-    """Every row of the table."""
+    """The rows of modules and training steps."""
     return [
         Module(256, 28, "forward"),
         Module(256, 28, "parameters"),

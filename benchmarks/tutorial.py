@@ -1,4 +1,4 @@
-"""The accuracy that the PyTorch tutorial's network reaches in PyTorch.
+"""The test error of the PyTorch tutorial's network, trained in PyTorch.
 
 For ours: ``python -m train run tutorial --data-dir DIR --seed SEED``.
 """
@@ -30,15 +30,15 @@ class Options:
     data_dir: Path
     """Folder with MNIST's four files."""
     epochs: int = 20
-    """Through all training images."""
+    """Passes over the training images."""
     seeds: int = 3
-    """How often, under other seeds."""
+    """Number of trainings, with seeds 0, 1, ..."""
     out: Path = Path("runs/tutorial-torch.json")
-    """Where to write what was reached."""
+    """File for the test errors, JSON."""
 
 
 def main(options: Options) -> None:
-    """Train, print, write."""
+    """Train, print and write the test errors."""
     data = load_mnist(options.data_dir)
     train = _tensors(data.train_images, data.train_labels)
     test = _tensors(data.test_images, data.test_labels)
@@ -56,13 +56,13 @@ def main(options: Options) -> None:
         "runs": runs,
     }
     report.write(options.out, json.dumps(document, indent=2) + "\n")
-    print(f"what was reached: {options.out}")
+    print(f"test errors: {options.out}")
 
 
 def _tensors(
     images: np.ndarray, labels: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalized as in the tutorial, channels first."""
+    """Tensors with channels first, normalized as in the tutorial."""
     pixels = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
     return (pixels - 0.1307) / 0.3081, torch.from_numpy(labels.astype(np.int64))
 
@@ -73,7 +73,7 @@ def fit(
     epochs: int,
     seed: int,
 ) -> list[float]:
-    """SGD at 0.01, batches of 64; the test error in percent after each epoch."""
+    """Test error in percent after each epoch of SGD (rate 0.01, batches of 64)."""
     torch.manual_seed(seed)
     model = tutorial()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

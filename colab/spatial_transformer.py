@@ -20,8 +20,8 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/stn-jax/stn_jax/blob/main/colab/spatial_transformer.ipynb)
 #
-# Warps a picture, then trains a small network that learns to find and straighten
-# digits, and shows where it looks. It runs on a GPU, a TPU or a CPU.
+# This notebook warps an image. Then it trains a small network that learns to find and
+# straighten digits, and shows what it finds. It runs on a GPU, a TPU or a CPU.
 
 # %%
 import os
@@ -32,12 +32,12 @@ from pathlib import Path
 if "google.colab" in sys.modules:
     # !git clone --quiet --depth 1 https://github.com/stn-jax/stn_jax
     # %cd stn_jax
-    # keep Colab's own versions: they fit its GPU and TPU
+    # keep Colab's versions, which fit its GPU and TPU
     pins = [f"{name}=={version(name)}\n" for name in ("jax", "jaxlib", "flax", "numpy")]
     Path("pins.txt").write_text("".join(pins))
     # %pip install --quiet --constraint pins.txt --editable ".[train]"
 
-FAST = "STN_JAX_FAST" in os.environ  # for the tests: a few steps only
+FAST = "STN_JAX_FAST" in os.environ  # set by the tests: only a few steps
 
 # %%
 import jax
@@ -46,14 +46,14 @@ print(
     f"jax {jax.__version__} on {jax.default_backend()}: {jax.devices()[0].device_kind}"
 )
 if jax.default_backend() == "cpu":
-    print("This works on a CPU; Runtime > Change runtime type has faster machines.")
+    print("A CPU is enough; Runtime > Change runtime type offers faster machines.")
 
 # %% [markdown]
-# ## Warping a picture
+# ## Warp an image
 #
-# A grid says where in the input each output pixel is read, in coordinates from -1 to 1;
-# `bilinear_sample` reads. Both are pure functions: put them under `jit`, `vmap` and
-# `grad` as you like.
+# A grid holds the point of the input where each output pixel is sampled, in coordinates
+# from -1 to 1. `bilinear_sample` samples the image there. Both are pure functions: they
+# work under `jit`, `vmap` and `grad`.
 
 # %%
 # %matplotlib inline
@@ -68,9 +68,9 @@ size = image.shape[:2]
 
 
 @jax.jit
-def turn(image, angle, zoom):
-    """Turned counter-clockwise by an angle, in radians, and magnified."""
-    aspect = size[1] / size[0]  # turn in pixels, not in normalized units
+def rotate(image, angle, zoom):
+    """Rotate counter-clockwise by an angle in radians, and magnify."""
+    aspect = size[1] / size[0]  # rotate in pixels, not in normalized units
     cos, sin = jnp.cos(angle) / zoom, jnp.sin(angle) / zoom
     theta = jnp.array([[cos, -sin / aspect, 0], [sin * aspect, cos, 0]])
     return bilinear_sample(image, affine_grid(theta, size), padding_mode="reflection")
@@ -78,29 +78,29 @@ def turn(image, angle, zoom):
 
 @jax.jit
 def bend(image, key):
-    """Through a thin plate spline whose control points moved at random."""
+    """Warp by a thin plate spline with randomly displaced control points."""
     lattice = control_lattice((4, 4))
     points = lattice + 0.15 * jax.random.normal(key, lattice.shape)
     return bilinear_sample(image, tps_grid(points, size))
 
 
-pictures = {
-    "as it came": image,
-    "turned": turn(image, 0.4, 1.3),
+images = {
+    "original": image,
+    "rotated": rotate(image, 0.4, 1.3),
     "bent": bend(image, jax.random.key(0)),
 }
 figure = Figure((12, 3), layout="constrained")
-for axes, (title, picture) in zip(figure.subplots(1, 3), pictures.items(), strict=True):
-    axes.imshow(picture.clip(0, 1))
+for axes, (title, warped) in zip(figure.subplots(1, 3), images.items(), strict=True):
+    axes.imshow(warped.clip(0, 1))
     axes.set(title=title, xticks=[], yticks=[])
 figure
 
 # %% [markdown]
-# ## A network that learns where to look
+# ## Train a spatial transformer
 #
-# scikit-learn's scanned digits, turned by up to 45 degrees, scaled and moved about at
-# random: a small CNN, and the same CNN behind a `SpatialTransformer`, with as many
-# parameters.
+# The data are scikit-learn's scanned digits, rotated by up to 45 degrees, scaled and
+# translated at random. We train a CNN, and a CNN behind a `SpatialTransformer`, with at
+# most 200,000 parameters each.
 
 # %%
 from dataclasses import replace
@@ -114,7 +114,7 @@ digits = data.load(config.dataset)
 
 
 def show(row):
-    """One line for each evaluation."""
+    """Print one line for each evaluation."""
     if "test_error" in row:
         print(row["model"], row["step"], f"test error {row['test_error']:.2f}%")
 
@@ -122,8 +122,8 @@ def show(row):
 trained = [loop.fit(config, name, digits, show)[0] for name in config.models]
 
 # %% [markdown]
-# Where it looks: the outline of the sampling grid on each image, its upper edge in red,
-# and below what the CNN behind the transformer gets to see.
+# The figure shows the outline of the sampling grid on each image, with its upper edge
+# in red. Below is the warped image, the input of the CNN.
 
 # %%
 plots.look({run.name: run.looks for run in trained})

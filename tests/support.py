@@ -146,18 +146,19 @@ def rows(method):
 
 HEADER = """# What `sample` supports
 
-Made by `python tests/support.py > docs/support.md`, which runs every cell and compares
-it with plain float64 loops, for splines with SciPy; the tests check that it is up to
-date. Letters are the dtypes of images that work, to their own rounding:
+This page shows which methods, padding modes and dtypes `sample` supports. A cell lists
+the dtypes of images that work, correct to their own rounding:
 
 - f: float64, float32, bfloat16, float16
 - c: complex64, complex128
 - i: uint8, int8, int16, int32
 - b: bool
 
-Padding may differ from axis to axis. Coordinates and weights are computed in float32 or
-better, whatever the image's dtype. A `Kernel` of your own works wherever `bilinear`
-does.
+Each axis can have its own padding mode. Coordinates and weights are computed in float32
+or better for every dtype. A custom `Kernel` works wherever `bilinear` does.
+
+Made by `python tests/support.py > docs/support.md`, which runs every cell and compares
+it with plain float64 loops, splines with SciPy. A test checks that the page is current.
 """
 
 

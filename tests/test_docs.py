@@ -25,11 +25,12 @@ def blocks(language, text=README):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-SNIPPETS = [
-    code
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for code in blocks("python", page.read_text())
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
 ]
+SNIPPETS = [code for page in PAGES for code in blocks("python", page.read_text())]
 
 
 @pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
@@ -98,11 +99,20 @@ def test_the_least_errors_are_of_the_committed_results():
         assert f"| {row} |" in README
 
 
-def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README):
-        path = "".join(target)
-        if not path.startswith("http"):
-            assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    text = page.read_text()
+    for path, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target.read_text())
+
+
+def anchors(text):
+    """The names by which GitHub links to the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_the_notebook_and_its_text_are_one():
