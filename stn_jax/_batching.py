@@ -60,9 +60,9 @@ def _check_broadcast(batches: dict[str, tuple[int, ...]]) -> None:
     got = " and ".join(f"{axes} of {name}" for name, axes in batches.items())
     remedy = ""
     if len(batches) == 2:
-        (first, axes), (second, others) = batches.items()
+        (first, axes), (_, others) = batches.items()
         if len(axes) == 1 and _fit((*axes, 1), others):
-            remedy = f". For several {second} of each {first}: {first}[:, None]"
+            remedy = f". For several to each {first}, add an axis: {first}[:, None]"
     raise ValueError(f"leading axes must broadcast; got {got}{remedy}")
 
 

@@ -90,6 +90,7 @@ def has_cpu_kernel(context: Any, plan: Plan) -> bool:
     is_divided = names is not None and set(names) == set(where.manual_axes)
     return (
         plan.method == "bilinear"
+        and all(axis.padding_mode in cpu.MODES for axis in plan.axes)
         and (is_divided or getattr(where, "num_devices", None) == 1)
         and not parameters.for_export
         and image.dtype in (jnp.float32, jnp.bfloat16)

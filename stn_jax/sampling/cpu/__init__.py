@@ -18,6 +18,7 @@ The files in order of imports::
     ffi    when the kernel can stand in, and the calls of it
 """
 
+from .ffi import MODES as MODES
 from .ffi import cotangents as cotangents
 from .ffi import is_on as is_on
 from .ffi import values as values

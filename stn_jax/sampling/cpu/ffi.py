@@ -20,6 +20,7 @@ from ..plan import Axis, Plan
 from . import build
 
 VALUES, COTANGENTS = build.FUNCTIONS
+MODES = ("zeros", "constant", "border", "reflection", "wrap")  # it knows no others
 RULES = ("zeros", "border", "reflection", "mirror", "wrap")  # numbered in kernel.cpp
 _LOCK = threading.Lock()  # programs may be lowered in several threads
 
