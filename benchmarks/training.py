@@ -16,12 +16,14 @@ from stn_jax.nnx import ConvLocalization, SpatialTransformer
 from train.configs import Config
 from train.convolution import convolve
 from train.models import build
-from train.steps import train_steps
+from train.specs import ModelSpec
+from train.steps import Batch, TrainState, train_steps
 
 from .timing import Thunk, in_turn
 
 STEPS = 10  # in one call; a row holds the time of one step
 LEARNING_RATE = 0.01
+ST_CNN = ModelSpec("cnn", "affine", 1)
 Row = dict[str, Any]
 
 
@@ -78,17 +80,19 @@ class Step:
         images = rng.integers(0, 256, (count, original, original, 1), np.uint8)
         labels = rng.integers(0, 10, count)
         chosen = np.arange(count).reshape(STEPS, self.batch)
-        config = Config(("st_cnn-affine",), self.task)
+        config = Config((ST_CNN,), self.task)
         step = partial(train_steps, graphdef, optimizer, config)
 
-        def run(params: Any, *arrays: jax.Array) -> Any:
-            return step(params, optimizer.init(params), jax.random.key(0), *arrays)
+        def run(params: Any, first: Any, last: Any, chosen: Any, *data: Any) -> Any:
+            key = jax.random.key(0)
+            state = TrainState(params, optimizer.init(params), key, jnp.asarray(first))
+            return step(state, last, chosen, Batch(*data))
 
         return run, params, 0, STEPS, chosen, images, labels
 
     def _model(self) -> nnx.Module:
         return build(
-            "st_cnn-affine",
+            ST_CNN,
             "tutorial" if self.network == "tutorial" else "paper",
             canvas=(self.size, self.size, 1),
             size=(28, 28),

@@ -119,14 +119,14 @@ def show(row):
         print(row["model"], row["step"], f"test error {row['test_error']:.2f}%")
 
 
-trained = [loop.fit(config, name, digits, show)[0] for name in config.models]
+trained = [loop.fit(config, spec, digits, show)[0] for spec in config.models]
 
 # %% [markdown]
 # The figure shows the outline of the sampling grid on each image, with its upper edge
 # in red. Below is the warped image, the input of the CNN.
 
 # %%
-plots.look({run.name: run.looks for run in trained})
+plots.transformer_figure({run.spec: run.snapshots for run in trained})
 
 # %%
 plots.curves(trained)

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from train import report, results
+from train import artifacts, tables
 from train.configs import CONFIGS
 from train.paper import ERRORS
 
@@ -57,14 +57,14 @@ def test_the_readmes_commands_exist():
 
 def test_the_results_are_the_committed_ones():
     path = ROOT / "docs" / "results" / "experiments-cpu.json"
-    text = report.markdown(results.read(path))
+    text = tables.task_tables(artifacts.read_json(path))
     assert text in README
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 
 
 def test_those_of_longer_runs_are():
     path = ROOT / "docs" / "results" / "longer-cpu.json"
-    text = report.markdown(results.read(path))
+    text = tables.task_tables(artifacts.read_json(path))
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 
 
@@ -72,7 +72,7 @@ def test_the_least_errors_are_of_the_committed_results():
     seeds = defaultdict(list)
     for name in ("experiments", "longer", "addition"):
         path = ROOT / "docs" / "results" / f"{name}-cpu.json"
-        for document in results.read(path):
+        for document in artifacts.read_json(path):
             config, (model,) = document["config"], document["models"]
             settings = {k: v for k, v in config.items() if k not in ("models", "seed")}
             key = (config["task"], model["model"], repr(settings))

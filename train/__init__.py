@@ -1,28 +1,32 @@
 """Training programs for spatial transformer networks, run as ``python -m train``.
 
-The files in reading order, which is the way of a batch and the order of imports::
+The modules in reading order, from the settings to the command line. Imports only go up
+this list::
 
-    configs         what an experiment is
+    errors          errors that the command line reports
+    specs           models as data
+    configs         experiments as data: settings, named configurations
     idx, mnist      MNIST's file format; its download
     data            sources of images and labels
     distortions     rotated, scaled, in perspective, elastic, in clutter, in volumes
-    tasks           from clean digits to what a model sees and should say
-    classifiers     the networks of the paper, lean ones, the PyTorch tutorial's
-    models          these behind spatial transformers
+    tasks           from clean digits to a model's input and expected output
+    convolution     a convolution whose gradients are fast on a CPU
+    classifiers     the networks of the paper, smaller ones, PyTorch's tutorial's
+    models          classifiers behind spatial transformers
     torch_weights   the tutorial's network with weights from PyTorch
-    objective       the loss, its guards, the optimizer
-    triplets        the objective of co-localization, and how it is learnt
-    steps           one step; many in one program
-    evaluate        the whole test set, exactly
-    folder          output folders, and which of their files are ours
-    checkpoints     a training's state on disk
+    objective       the loss, its metrics, the optimizer
+    steps           one training step; many in one program
+    evaluate        evaluation on the whole test set
+    folder          output folders, and which of their files this program wrote
+    checkpoints     the state of a training on disk
     loop            the training loop
-    plots           figures
-    results         what a training leaves behind
-    experiment      one run: its models, results and pictures
+    plots           figures of transformers and trainings
+    artifacts       files of results and their provenance
     paper           the paper's numbers
-    table, report   many cells under several seeds; what they hold
-    compare         a table over runs
+    tables          tables of stored results, as Markdown
+    run             one run: models, results, figures
+    sweep           many trainings: models on tasks under several seeds
+    report          Markdown and figures on a sweep
     colocalization  the experiment without labels
     __main__        the command line
 """

@@ -1,60 +1,63 @@
-"""The command line: ``python -m train`` and what it can do."""
+"""The command line: ``python -m train``."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import sys
-from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
 
-from . import colocalization, compare, experiment, report, table
-from .configs import CONFIGS, Colocalization, Config, ConfigError, scheduled
-from .folder import OutputError
-from .idx import DataError
-from .results import ResultsError
+from .colocalization import run_colocalization
+from .configs import CONFIGS, Colocalization, Config, Training, scheduled
+from .errors import ConfigError, DataError, OutputError, ResultsError
+from .report import write_report
+from .run import run_experiment
+from .sweep import Sweep, run_sweep
+from .tables import run_table
 
 USAGE = """\
-usage: python -m train list                     the configurations
-       python -m train run NAME [OPTION ...]    train, evaluate, draw
-       python -m train run NAME --help          the options
-       python -m train table --out DIR [OPTION ...]
-                                                models on tasks, under several seeds
-       python -m train report DIR [--animate]   what a table holds, as Markdown
-       python -m train compare PATH [PATH ...]  a table over runs, as Markdown"""
+usage: python -m train COMMAND ...
+
+commands:
+  list                        list the named configurations
+  run NAME [OPTION ...]       train and evaluate the models of a configuration
+  table --out DIR [OPTION ...]
+                              train models on tasks under several seeds, and report
+  report DIR [--animate]      write the report on such a table again
+  compare PATH [PATH ...]     print a table over runs, as Markdown
+
+options: python -m train run NAME --help, python -m train table --help"""
+
+T = TypeVar("T")
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out one command; returns the exit status."""
+    """Carry out one command; return the exit status."""
     try:
         match arguments:
             case ["list"]:
+                width = max(map(len, CONFIGS))
                 for name, (description, _) in CONFIGS.items():
-                    print(f"{name:26} {description}", flush=True)
+                    print(f"{name:{width}} {description}", flush=True)
             case ["run", name, *options] if not name.startswith("-"):
                 _run(name, options)
             case ["table", *options]:
-                asked = tyro.cli(
-                    table.Table,
-                    args=options,
-                    prog="python -m train table",
-                    config=(tyro.conf.FlagCreatePairsOff,),
-                )
-                print(report.report(table.train(asked, Console())))
+                print(write_report(run_sweep(_sweep(options), Console())))
             case ["report", path, *flags] if flags in ([], ["--animate"]):
-                print(report.report(Path(path), animate=bool(flags)))
+                print(write_report(Path(path), animate=bool(flags)))
             case ["compare", first, *more]:
-                print(compare.table([Path(path) for path in (first, *more)]))
+                print(run_table([Path(path) for path in (first, *more)]))
             case _:
                 print(USAGE, file=sys.stderr)
                 return 0 if set(arguments) & {"-h", "--help"} else 2
     except (ConfigError, DataError, OutputError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+    except BrokenPipeError:  # the receiver has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -63,28 +66,38 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(name: str, options: list[str]) -> None:
-    """The named configuration with these options.
-
-    They are read twice, as the schedule among them sets the defaults of others.
-    """
+    """Run the named configuration with these options."""
     if name not in CONFIGS:
         close = difflib.get_close_matches(name, CONFIGS) or ["python -m train list"]
         raise ConfigError(f"there is no configuration {name!r}: try {', '.join(close)}")
     default = CONFIGS[name][1]
-    read = partial(
-        tyro.cli,
-        args=options,
-        prog=f"python -m train run {name}",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    command = f"run {name}"
     if isinstance(default, Colocalization):
-        asked = read(Colocalization, default=default)
-        colocalization.run(name, asked, Console())
+        config = _parse(Colocalization, default, options, command)
+        run_colocalization(name, config, Console())
         return
-    schedule = read(Config, default=default).schedule
+    # parsed twice, because the schedule sets the defaults of other options
+    schedule = _parse(Config, default, options, command).schedule
     if schedule != default.schedule:
         default = scheduled(default, schedule)
-    experiment.run(name, read(Config, default=default), Console())
+    run_experiment(name, _parse(Config, default, options, command), Console())
+
+
+def _sweep(options: list[str]) -> Sweep:
+    default: Any = tyro.MISSING
+    schedule = _parse(Sweep, Sweep(default), options, "table").training.schedule
+    default = Sweep(default, training=scheduled(Training(), schedule))
+    return _parse(Sweep, default, options, "table")
+
+
+def _parse(kind: type[T], default: T, options: list[str], command: str) -> T:
+    return tyro.cli(
+        kind,
+        default=default,
+        args=options,
+        prog=f"python -m train {command}",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
 
 
 if __name__ == "__main__":

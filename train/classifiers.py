@@ -1,7 +1,7 @@
-"""What classifies: the networks of section 4.1, and leaner ones for a CPU.
+"""Classifiers: the networks of section 4.1 of the paper, and smaller ones for a CPU.
 
-Each maps images ``(B, H, W, C)`` to logits ``(B, num_classes)``; a key, where one is
-given, is for what is random in training.
+Each maps images ``(B, H, W, C)`` to logits ``(B, num_classes)``. In training it also
+takes a key, for dropout.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from flax import nnx
 
 from stn_jax.pooling import average_pool, max_pool
 
-from .configs import ConfigError
 from .convolution import convolve
+from .errors import ConfigError
 
 Conv = partial(nnx.Conv, conv_general_dilated=convolve)
 
 
 class FCN(nnx.Module):
-    """Two fully connected hidden layers of one width (appendix A.4).
+    """Two fully connected hidden layers of equal width (appendix A.4).
 
-    ``pool`` averages the images down first: lean where the canvas is large, and as the
-    paper does behind the transformer there.
+    The images are first average pooled by ``pool``, as in the paper behind the
+    transformer on large canvases.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FCN(nnx.Module):
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = average_pool(images, self.pool).reshape(len(images), -1)
         x = nnx.relu(self.hidden1(x))
         return self.logits(nnx.relu(self.hidden2(x)))
@@ -65,22 +65,22 @@ class LeanCNN(nnx.Module):
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = nnx.relu(self.conv1(images))
         return self.classify(nnx.relu(self.conv2(x)))
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """What comes behind the convolutions."""
+        """Map the second convolution's features to logits."""
         x = nnx.relu(self.dense(x.reshape(len(x), -1)))
         return self.logits(x)
 
 
 class DeepCNN(nnx.Module):
-    """Three convolutions, the first strided, the second pooled, and two fully connected
-    layers.
+    """Three convolutions and two fully connected layers.
 
-    Where more than 7x7 is left of a large canvas, the third is pooled as well: behind
-    fewer numbers the fully connected layers can be wider.
+    The first convolution is strided, the second max pooled. On large canvases, where
+    more than 7x7 pixels are left, the third is max pooled too: fewer features leave
+    parameters for wider fully connected layers.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DeepCNN(nnx.Module):
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = nnx.relu(self.conv1(images))
         x = max_pool(nnx.relu(self.conv2(x)), 2)
         x = max_pool(nnx.relu(self.conv3(x)), self.pool)
@@ -106,11 +106,11 @@ class DeepCNN(nnx.Module):
 
 
 class PaperCNN(nnx.Module):
-    """The paper's: two wide convolutions, each with a pooling, and one layer on top.
+    """The paper's CNN: two wide convolutions, each max pooled, and a linear layer.
 
-    ``pool`` averages the images down first, as the paper does behind the transformer
-    where the canvas is large. What then is left of 42x42 only suffices for the second
-    convolution if the poolings keep their last, incomplete windows, as Caffe's do.
+    The images are first average pooled by ``pool``, as in the paper behind the
+    transformer on large canvases. A canvas of 42x42 is then large enough for the second
+    convolution only if the max pooling keeps incomplete windows, as Caffe's does.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class PaperCNN(nnx.Module):
         self.logits = nnx.Linear(math.prod(size) * width, num_classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = average_pool(images, self.pool)
         for conv in (self.conv1, self.conv2):
             x = max_pool(nnx.relu(conv(x)), 2, ceil_mode=True)
@@ -143,20 +143,18 @@ class PaperCNN(nnx.Module):
 
 
 class Projection(nnx.Module):
-    """Volumes ``(B, D, H, W, C)`` summed along their depth, and a classifier of the
-    images that this makes (appendix A.3).
-    """
+    """A classifier of volumes that are summed along their depth (appendix A.3)."""
 
     def __init__(self, classifier: nnx.Module) -> None:
         self.classifier = classifier
 
     def __call__(self, volumes: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Volumes ``(B, D, H, W, C)`` to logits ``(B, num_classes)``."""
+        """Map volumes ``(B, D, H, W, C)`` to logits ``(B, num_classes)``."""
         return self.classifier(volumes.sum(axis=1), key)
 
 
 class TutorialCNN(nnx.Module):
-    """That of the PyTorch tutorial on spatial transformers."""
+    """The classifier of PyTorch's tutorial on spatial transformers."""
 
     def __init__(
         self, image_shape: Sequence[int], num_classes: int, rngs: nnx.Rngs
@@ -170,19 +168,19 @@ class TutorialCNN(nnx.Module):
         self.logits = nnx.Linear(50, num_classes, rngs=rngs, **uniform(50))
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         keys = (None, None) if key is None else jax.random.split(key)
         x = nnx.relu(max_pool(self.conv1(images), 2))
-        x = dropout(self.conv2(x), keys[0], shared=(1, 2))  # whole channels
+        x = dropout(self.conv2(x), keys[0], shared=(1, 2))  # drops whole channels
         x = nnx.relu(max_pool(x, 2))
         x = nnx.relu(self.dense(x.reshape(len(x), -1)))
         return self.logits(dropout(x, keys[1]))
 
 
 def uniform(fan_in: int) -> dict[str, Any]:
-    """How PyTorch initializes a layer of so many inputs for each output: weights and
-    biases within 1 / sqrt(fan_in). With Flax's larger ones and the tutorial's learning
-    rate the transformer loses the digit within 500 steps.
+    """PyTorch's initialization of a layer: uniform within 1 / sqrt(fan_in).
+
+    Flax's default initial weights are larger.
     """
     bound = 1 / math.sqrt(fan_in)
     init = partial(jax.random.uniform, minval=-bound, maxval=bound)
@@ -192,8 +190,9 @@ def uniform(fan_in: int) -> dict[str, Any]:
 def dropout(
     x: jax.Array, key: jax.Array | None, shared: Sequence[int] = ()
 ) -> jax.Array:
-    """Half of the entries, drawn by the key, together along ``shared`` axes; all of
-    them without a key.
+    """Drop half of the entries at random; the same ones along ``shared`` axes.
+
+    Without a key, return ``x`` unchanged.
     """
     if key is None:
         return x

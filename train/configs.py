@@ -1,18 +1,16 @@
-"""What an experiment is: its settings, and those of the paper by name."""
+"""Experiments as data: their settings, and the named configurations."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be trained; says which setting, and why."""
-
+from .errors import ConfigError
+from .specs import MODELS, ModelOption, ModelSpec
 
 Task = Literal[
     "plain",
@@ -28,26 +26,9 @@ Task = Literal[
     "3d30",
     "3d60",
 ]
-Model = Literal[
-    "fcn",
-    "cnn",
-    "st_fcn-affine",
-    "st_fcn-projective",
-    "st_fcn-tps",
-    "st_cnn-affine",
-    "st_cnn-projective",
-    "st_cnn-tps",
-    "2xst_fcn-affine",
-    "2xst_fcn-projective",
-    "2xst_fcn-tps",
-    "multi_st_cnn-affine",
-]
-# settings that do not change what is computed
-WITHOUT_MEANING = ("out", "overwrite", "resume", "animate", "data_dir")
-# settings that no schedule tells
-BESIDE_SCHEDULE = ("clip", "outside_penalty", "bound", "elastic")
 Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
+DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz")]
 
 SCHEDULES: dict[Schedule, dict[str, Any]] = {
     "fast": {
@@ -70,129 +51,153 @@ SCHEDULES: dict[Schedule, dict[str, Any]] = {
     },
 }
 
-# what the experiments of a task are trained with beside their schedule: of two
-# transformers side by side one loses its digit without
-GUARDS: dict[Task, dict[str, Any]] = {"addition": {"outside_penalty": 1.0}}
+# without the penalty one of two transformers side by side loses its digit
+OUTSIDE_PENALTY: dict[Task, float] = {"addition": 1.0}
+
+# settings that do not change the results
+WITHOUT_EFFECT = ("out", "overwrite", "resume", "animate", "data_dir")
 
 
-@dataclass(frozen=True)
-class Config:
-    """One experiment: models trained alike, one after the other, on the same data."""
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings that the runs of a table share."""
 
-    models: tuple[Model, ...]
-    """What to train."""
-    task: Task
-    """What is made of the digits, of every training image anew in every step, of the
-    test images once. r: rotated; rts: rotated, scaled, translated; p: seen in
-    perspective, their corners moved along the diagonals; pxy: these moved along x and
-    y; e: warped elastically; tc: translated, in clutter; addition: two, to be
-    added; 3d30, 3d60: in a volume of so many voxels each way; patch: as in a patch of a
-    cluttered image, for the encoder of the co-localization; plain: images as they are;
-    tutorial: these, normalized as in PyTorch's."""
-    dataset: Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz")] = "mnist"
-    """digits needs no download; FILE.npz holds x_train, y_train, x_test and y_test."""
+    dataset: DatasetOption = "mnist"
+    """digits: embedded, no download. mnist. FILE.npz: holds x_train, y_train, x_test
+    and y_test."""
     data_dir: Path | None = None
-    """Folder with MNIST's four files; without it they are downloaded."""
+    """Folder with MNIST's four files. Without it, MNIST is downloaded."""
     network: Network = "lean"
-    """lean: strided convolutions, fast on a CPU; deep: one more, and poolings, at 2.5
-    times the time; paper: as in appendix A.4; tutorial: PyTorch's."""
+    """lean: strided convolutions, fast on a CPU. deep: a third convolution and pooling,
+    at 2.5 times the time. paper: as in appendix A.4. tutorial: as in PyTorch's
+    tutorial."""
     parameters: int = 400_000
-    """Each model is as wide as fits into so many parameters."""
+    """Largest number of parameters. Each model is as wide as this allows."""
     schedule: Schedule = "fast"
-    """fast: Adam, a warmup over 5% of the steps, then a cosine to zero. paper: SGD with
-    momentum, a tenth of the learning rate after each third. tutorial: plain SGD. It
-    also sets the defaults of the steps, the batch and the learning rates."""
+    """fast: Adam, warmup over 5% of the steps, then cosine decay to zero. paper: SGD
+    with momentum, a tenth of the learning rate after each third. tutorial: plain SGD.
+    The schedule also sets the defaults of --steps, --batch-size and both learning
+    rates."""
     steps: int = SCHEDULES["fast"]["steps"]
     """Training steps."""
     batch_size: int = SCHEDULES["fast"]["batch_size"]
-    """Images in a step."""
+    """Images per step."""
     learning_rate: float = SCHEDULES["fast"]["learning_rate"]
-    """At its peak."""
+    """Peak learning rate of the classifier."""
     localization_learning_rate: float = SCHEDULES["fast"]["localization_learning_rate"]
-    """The same for the localization network and the layer that predicts theta."""
+    """Peak learning rate of the localization networks and the layers that predict
+    theta."""
     clip: float | None = None
-    """The largest norm of the gradient of all that predicts theta; None: any."""
-    outside_penalty: float = 0.0
-    """Weight in the loss of how far, squared, the grid reaches beyond the image."""
+    """Clip the gradient of all that predicts theta to this global norm."""
+    outside_penalty: float | None = None
+    """Weight of a penalty on sampling points outside the image: their mean squared
+    distance from it. Default: 1 for addition, 0 for the other tasks."""
     bound: float | None = None
-    """How far a parameter of theta gets from the identity's: bound tanh(x / bound);
-    None: anywhere."""
+    """Keep each transformation parameter within this distance of the identity's, by
+    bound tanh(x / bound)."""
     elastic: float = 0.0
-    """Training digits are warped by a spline beside their distortion, as in E, by a
-    normal of so many pixels; test digits are not."""
-    seed: int = 0
-    """Of the weights, the order of the images and their distortions. The test set's
-    distortion is the same under every seed."""
+    """Extra augmentation: warp each training digit by a random thin plate spline before
+    its distortion (Gaussian displacements, this sigma in pixels). Test digits are never
+    augmented."""
     eval_every: int = 500
     """Steps between evaluations on the whole test set."""
-    out: Path | None = None
-    """Folder for the results; runs/NAME by default."""
-    overwrite: bool = False
-    """Replace the results of an earlier run in the same folder."""
-    resume: bool = False
-    """Go on with a run that was stopped in the same folder."""
-    animate: bool = False
-    """Draw a GIF of where each transformer looked as training went on."""
 
     def __post_init__(self) -> None:
         for name in ("parameters", "steps", "batch_size", "eval_every"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
-        rates = ("learning_rate", "localization_learning_rate")
-        for name in (*rates, "outside_penalty", "elastic"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
+        rates = ("learning_rate", "localization_learning_rate", "elastic")
+        for name in (*rates, "outside_penalty"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{name} must be 0 or more; got {value}")
         for name in ("clip", "bound"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ConfigError(f"{name} must be more than 0; got {value}")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"seed must be from 0 to 2**31 - 1; got {self.seed}")
+
+
+SomeTraining = TypeVar("SomeTraining", bound=Training)
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    """Settings of a run: models that are trained one after the other on one task."""
+
+    models: tuple[ModelOption, ...]
+    """Models to train."""
+    task: Task
+    """How the digits are distorted: training images anew in each step, test images
+    once. r: rotated. rts: rotated, scaled, translated. p: in perspective, corners moved
+    along the diagonals. pxy: corners moved along x and y. e: warped elastically. tc:
+    translated, in clutter. addition: two digits, to be added. 3d30, 3d60: in a volume
+    with 30 or 60 voxels per side. patch: as in a patch of a cluttered image, for the
+    encoder of the co-localization. plain: not distorted. tutorial: plain, normalized as
+    in PyTorch's tutorial."""
+    seed: int = 0
+    """Seed of the weights, the order of the images and their distortions. The test
+    set's distortion is the same for all seeds."""
+    out: Path | None = None
+    """Folder for the results. Default: runs/NAME."""
+    overwrite: bool = False
+    """Replace the results of an earlier run in the folder. Other files stay."""
+    resume: bool = False
+    """Continue a run that was stopped in the folder."""
+    animate: bool = False
+    """Also draw a GIF of each transformer's sampling grid during the training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.outside_penalty is None:
+            penalty = OUTSIDE_PENALTY.get(self.task, 0.0)
+            object.__setattr__(self, "outside_penalty", penalty)
         if not self.models or len(set(self.models)) < len(self.models):
-            raise ConfigError(f"models must be different ones; got {self.models}")
-        if self.overwrite and self.resume:
-            raise ConfigError("overwrite and resume exclude each other")
+            names = [spec.name for spec in self.models]
+            raise ConfigError(f"models must be different ones; got {names}")
+        _check_seed_and_flags(self)
 
 
 @dataclass(frozen=True)
 class Colocalization:
-    """Find what images of one class have in common, without labels (appendix A.2)."""
+    """Locate what the images of one class have in common, without labels (A.2)."""
 
     digits: tuple[int, ...] = tuple(range(10))
-    """The classes, each for itself."""
+    """Classes, each learnt separately."""
     clutter: tuple[int, ...] = (0, 16)
-    """Pieces of other digits, 6x6, in each image: one experiment for each number."""
-    dataset: Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz")] = "mnist"
-    """As of the other experiments."""
+    """Numbers of distractors per image, 6x6 pixels of other digits. Each number is an
+    experiment."""
+    dataset: DatasetOption = "mnist"
+    """digits: embedded, no download. mnist. FILE.npz: holds x_train, y_train, x_test
+    and y_test."""
     data_dir: Path | None = None
-    """Folder with MNIST's four files; without it they are downloaded."""
+    """Folder with MNIST's four files. Without it, MNIST is downloaded."""
     images: int = 100
-    """Of each class."""
+    """Images per class."""
     steps: int = 1_500
-    """Training steps for each class."""
+    """Training steps per class."""
     batch_size: int = 32
-    """Images in a step, and as many others that each is paired with."""
+    """Images per step, and as many again that each of them is compared with."""
     learning_rate: float = 1e-3
-    """Of Adam, a cosine to zero."""
+    """Peak learning rate of Adam, with cosine decay to zero."""
     starts: int = 3
-    """With other weights and an encoder of its own each; the one of whose patches the
-    encoder is surest is kept."""
+    """Trainings per class, each with other weights and another encoder. The one whose
+    encoder classifies its patches with the lowest mean entropy is kept."""
     jitter: int = 8
-    """Pixels by which each image is moved at most, anew in every step: so the digit has
-    to be followed; a place learnt by heart does not do."""
+    """Largest random shift of each image in each step, in pixels. Without it the
+    transformer can memorize the digits' places."""
     margin: float = 1.0
-    """By which two patches should be more alike than a patch and a random one."""
+    """Margin of the triplet loss."""
     encoder_steps: int = 2_000
-    """Training steps of an encoder, a CNN on digits as in patches."""
+    """Training steps of an encoder, a CNN that classifies digits in patches."""
     encoder_parameters: int = 400_000
-    """Its size."""
+    """Largest number of parameters of an encoder."""
     seed: int = 0
-    """Of the weights, the places of the digits and the clutter."""
+    """Seed of the weights, the digits' places and the clutter."""
     out: Path | None = None
-    """Folder for the results; runs/NAME by default."""
+    """Folder for the results. Default: runs/NAME."""
     overwrite: bool = False
-    """Replace the results of an earlier run in the same folder."""
+    """Replace the results of an earlier run in the folder. Other files stay."""
     resume: bool = False
-    """Go on with a run that was stopped in the same folder."""
+    """Continue a run that was stopped in the folder."""
 
     def __post_init__(self) -> None:
         whole = ("steps", "batch_size", "starts", "encoder_steps", "encoder_parameters")
@@ -207,64 +212,79 @@ class Colocalization:
             raise ConfigError("digits and clutter must not be empty")
         if min(self.digits) < 0 or min(self.clutter) < 0:
             raise ConfigError("digits and clutter must not be negative")
+        _check_seed_and_flags(self)
 
 
-def meaning(config: Config | Colocalization) -> dict[str, Any]:
-    """The settings that determine what is computed."""
+def _check_seed_and_flags(config: Config | Colocalization) -> None:
+    if not 0 <= config.seed < 2**31:
+        raise ConfigError(f"seed must be from 0 to 2**31 - 1; got {config.seed}")
+    if config.overwrite and config.resume:
+        raise ConfigError("overwrite and resume exclude each other")
+
+
+def settings_of(config: Config | Colocalization) -> dict[str, Any]:
+    """The settings that determine the results, as JSON stores them."""
     settings = asdict(config)
-    return {k: value for k, value in settings.items() if k not in WITHOUT_MEANING}
-
-
-def complete(stored: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a result; those that there were not yet, at their defaults."""
+    if isinstance(config, Config):
+        settings["models"] = [spec.name for spec in config.models]
     return {
-        field.name: field.default
-        for field in fields(Config)
-        if field.default is not MISSING
-    } | stored
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in settings.items()
+        if name not in WITHOUT_EFFECT
+    }
 
 
-def scheduled(config: Config, schedule: Schedule) -> Config:
-    """The configuration under another schedule, with the steps and rates of that."""
+def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored run's settings; those that did not exist yet have their defaults."""
+    defaults = settings_of(Config((ModelSpec("fcn"),), "plain"))
+    return defaults | stored
+
+
+def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
+    """How stored settings differ from others, in words; empty if they do not."""
+    return ", ".join(
+        f"{name} is {stored.get(name)}, not {value}"
+        for name, value in settings.items()
+        if str(stored.get(name)) != str(value)
+    )
+
+
+def scheduled(config: SomeTraining, schedule: Schedule) -> SomeTraining:
+    """The settings with another schedule, and its steps, batch and learning rates."""
     return replace(config, schedule=schedule, **SCHEDULES[schedule])
 
 
-DISTORTED: tuple[Model, ...] = tuple(
-    model for model in get_args(Model) if not model.startswith(("2x", "multi"))
-)
-ADDING: tuple[Model, ...] = tuple(
-    model for model in get_args(Model) if "st_cnn" not in model
-)
-IN_VOLUMES: tuple[Model, ...] = ("cnn", "st_cnn-affine")
+# the named configurations
 
-TASKS: dict[Task, tuple[str, tuple[Model, ...]]] = {
+DISTORTED = tuple(m for m in MODELS if m.transformers < 2 and not m.on_features)
+ADDING = tuple(m for m in MODELS if m.classifier == "fcn" or m.transform is None)
+IN_VOLUMES = (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1))
+
+TASKS: dict[Task, tuple[str, tuple[ModelSpec, ...]]] = {
     "r": ("rotated by up to 90 degrees", DISTORTED),
     "rts": ("rotated, scaled and translated on 42x42", DISTORTED),
-    "p": ("in perspective, their corners stretched by 5 pixels", DISTORTED),
+    "p": ("in perspective, corners moved by a Gaussian, sigma = 5 px", DISTORTED),
     "e": ("warped by a thin plate spline of 16 points", DISTORTED),
-    "tc": ("translated on 60x60, among pieces of others", DISTORTED),
-    "addition": ("two of them, rts, to be added", ADDING),
-    "3d60": ("extruded, turned, in 60x60x60", IN_VOLUMES),
+    "tc": ("translated on 60x60, with six distractors", DISTORTED),
+    "addition": ("in pairs to be added, each distorted as in rts", ADDING),
+    "3d60": ("extruded and rotated, in volumes of 60x60x60", IN_VOLUMES),
 }
+_SUMMARY = (
+    ModelSpec("cnn"),
+    ModelSpec("cnn", "affine", 1),
+    ModelSpec("cnn", "tps", 1),
+)
 
-_KINDS = {
-    "fcn": "fully connected",
-    "cnn": "the convolutional network",
-    "st_fcn": "fully connected behind a transformer",
-    "st_cnn": "the CNN behind a transformer",
-    "2xst_fcn": "fully connected behind two transformers side by side",
-    "multi_st_cnn": "transformers before both convolutions and behind",
-}
-_SUMMARY: tuple[Model, ...] = ("cnn", "st_cnn-affine", "st_cnn-tps")
+Named = dict[str, tuple[str, Config | Colocalization]]
 
 
-def _named() -> dict[str, tuple[str, Config | Colocalization]]:
-    named: dict[str, tuple[str, Config | Colocalization]] = {
+def _named() -> Named:
+    named: Named = {
         "demo": (
-            "CNN and ST-CNN side by side on RTS-distorted digits, in minutes",
+            "a CNN and an ST-CNN on digits distorted as in rts, in minutes",
             Config(
-                models=("cnn", "st_cnn-affine"),
-                task="rts",
+                (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)),
+                "rts",
                 dataset="digits",
                 parameters=200_000,
                 steps=1_500,
@@ -272,32 +292,28 @@ def _named() -> dict[str, tuple[str, Config | Colocalization]]:
         )
     }
     for task, (what, models) in TASKS.items():
-        name = task.rstrip("06") if task.startswith("3d") else task
-        some: tuple[Model, ...] = tuple(m for m in _SUMMARY if m in models)
+        name = "3d" if task == "3d60" else task
+        some = tuple(spec for spec in _SUMMARY if spec in models)
         if task == "addition":
-            some = ("fcn", "cnn", *models[-3:])
-        guards = GUARDS.get(task, {})
-        named[name] = f"digits {what}: {', '.join(some)}", Config(some, task, **guards)
-        for model in models:
-            kind, *transform = model.split("-")
-            text = f"digits {what}: {_KINDS[kind]}"
-            text += f" ({transform[0]})" if transform else ""
-            named[f"{name}-{model}"] = text, Config((model,), task, **guards)
-    named["rts-multi_st_cnn-affine"] = (
-        f"digits {TASKS['rts'][0]}: {_KINDS['multi_st_cnn']}",
-        Config(("multi_st_cnn-affine",), "rts"),
-    )
+            some = tuple(m for m in models if m.transformers != 1)
+        names = ", ".join(spec.name for spec in some)
+        named[name] = f"digits {what}: {names}", Config(some, task)
+        for spec in models:
+            text = f"digits {what}: {spec.description}"
+            named[f"{name}-{spec.name}"] = text, Config((spec,), task)
+    multi = ModelSpec("cnn", "affine", 1, on_features=True)
+    text = f"digits {TASKS['rts'][0]}: {multi.description}"
+    named[f"rts-{multi.name}"] = text, Config((multi,), "rts")
+    tutorial = Config((IN_VOLUMES[1],), "tutorial", network="tutorial")
     named["tutorial"] = (
-        "plain digits: the PyTorch tutorial's network and optimizer",
-        scheduled(
-            Config(("st_cnn-affine",), "tutorial", network="tutorial"), "tutorial"
-        ),
+        "plain digits: network and optimizer of PyTorch's tutorial",
+        scheduled(tutorial, "tutorial"),
     )
     named["colocalization"] = (
-        "what have images of one digit in common, and where? without labels",
+        "locate the digit that all images share, without labels",
         Colocalization(),
     )
     return named
 
 
-CONFIGS: dict[str, tuple[str, Config | Colocalization]] = _named()
+CONFIGS = _named()

@@ -1,4 +1,4 @@
-"""A convolution whose gradients are fast on a CPU too."""
+"""A convolution whose gradients are fast on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-NARROW = 32  # features; with more the patches of one channel are pixel by pixel too
+NARROW = 32  # most features for which one channel's patches are transposed
 
 
 def convolve(
@@ -23,11 +23,12 @@ def convolve(
     """``lax.conv_general_dilated`` for channels last, as Flax's layers call it.
 
     XLA's CPU backend runs the gradients of a convolution several times slower than the
-    convolution itself. There the images' patches, side by side in a matrix, are
-    multiplied with the kernel: the gradients then are matrix products as well.
+    convolution itself. On a CPU this function therefore multiplies the matrix of the
+    images' patches by the kernel, so that the gradients are matrix products too.
 
-    This program runs where it is compiled; one that is exported should choose by
-    ``lax.platform_dependent``.
+    The choice depends on the default backend, because a training runs on the machine
+    that compiles it. ``lax.platform_dependent`` would choose at lowering, but its
+    derivative keeps the residuals of both branches.
     """
     is_plain = options.get("feature_group_count", 1) == 1 and all(
         n == 1
@@ -48,11 +49,11 @@ def by_patches(
     padding: str | Sequence[tuple[int, int]],
     precision: Any = None,
 ) -> jax.Array:
-    """``(B, H, W, C)`` with ``(kh, kw, C, F)`` to ``(B, h, w, F)``, as one product; of
-    volumes alike.
+    """Convolve by one matrix product: images or volumes, channels last.
 
-    The patches lie pixel by pixel, ``(B h w, kh kw C)``, but those of one channel entry
-    by entry, ``(kh kw, B h w)``, where whole rows are copied instead of single numbers.
+    It maps ``(B, H, W, C)`` and a kernel ``(kh, kw, C, F)`` to ``(B, h, w, F)``. The
+    matrix of patches is ``(B h w, kh kw C)``. With one channel and few features it is
+    ``(kh kw, B h w)``, which is filled by copies of whole rows.
     """
     *extent, channels, features = kernel.shape
     if isinstance(padding, str):
@@ -62,7 +63,7 @@ def by_patches(
         (n - k) // stride + 1
         for n, k, stride in zip(images.shape[1:-1], extent, strides, strict=True)
     ]
-    # one axis after the other: the pixels that each entry of the kernel meets
+    # axis by axis: the pixels that each entry of the kernel multiplies
     one_channel = channels == 1 and features <= NARROW
     patches = images[None, ..., 0] if one_channel else images
     for axis in reversed(range(len(extent))):

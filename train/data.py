@@ -1,4 +1,4 @@
-"""Sources of images and labels: the embedded digits, MNIST, files of one's own."""
+"""Sources of images and labels: embedded digits, MNIST, the user's .npz files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .idx import WAYS_OUT, DataError, read_mnist
+from .idx import REMEDIES, DataError, read_mnist
 
 DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
 
@@ -26,14 +26,14 @@ class Dataset(NamedTuple):
 
 
 def load(dataset: str, data_dir: Path | None = None) -> Dataset:
-    """The data of ``--dataset`` and ``--data-dir``.
+    """Load the data that ``--dataset`` and ``--data-dir`` name.
 
     Args:
       dataset: "digits", "mnist", or the path of an .npz file.
-      data_dir: the folder with MNIST's four files; they are downloaded when None.
+      data_dir: the folder with MNIST's four files. If None, MNIST is downloaded.
 
     Raises:
-      DataError: what is missing or wrong, where, and the ways out.
+      DataError: the data is missing or corrupt.
     """
     if data_dir is not None and dataset != "mnist":
         raise DataError(f"--data-dir goes with --dataset mnist, not with {dataset!r}.")
@@ -49,7 +49,7 @@ def load(dataset: str, data_dir: Path | None = None) -> Dataset:
 
 
 def load_digits() -> Dataset:
-    """scikit-learn's scanned digits, enlarged as MNIST's are: 20x20 within 28x28."""
+    """Load scikit-learn's scanned digits, resized to 20x20 within 28x28 as in MNIST."""
     from sklearn import datasets
 
     pixels, classes = datasets.load_digits(return_X_y=True)
@@ -65,7 +65,7 @@ def load_digits() -> Dataset:
 
 
 def load_mnist(data_dir: Path | None = None) -> Dataset:
-    """MNIST, from the files in a folder or by download."""
+    """Load MNIST from the files in a folder, or download it."""
     if data_dir is not None:
         arrays = iter(read_mnist(data_dir).values())
         splits = {"train": (next(arrays), next(arrays)), "test": (*arrays,)}
@@ -85,7 +85,7 @@ def load_mnist(data_dir: Path | None = None) -> Dataset:
 
 
 def load_npz(path: Path) -> Dataset:
-    """A file with the Keras names x_train, y_train, x_test and y_test."""
+    """Load a file with the Keras names x_train, y_train, x_test and y_test."""
     names = ("x_train", "y_train", "x_test", "y_test")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -93,14 +93,14 @@ def load_npz(path: Path) -> Dataset:
             if missing:
                 raise DataError(
                     f"{path} lacks {', '.join(missing)}; it holds "
-                    f"{', '.join(archive.files) or 'nothing'}. {WAYS_OUT}"
+                    f"{', '.join(archive.files) or 'nothing'}. {REMEDIES}"
                 )
             x_train, y_train, x_test, y_test = (archive[name] for name in names)
     except FileNotFoundError:
-        raise DataError(f"--dataset {path}: no such file. {WAYS_OUT}") from None
+        raise DataError(f"--dataset {path}: no such file. {REMEDIES}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} is truncated or corrupted, or no .npz file ({error}). {WAYS_OUT}"
+            f"{path} is truncated, corrupted, or not an .npz file ({error}). {REMEDIES}"
         ) from error
     train = _images(x_train, f"{path}: x_train"), _labels(y_train, f"{path}: y_train")
     test = _images(x_test, f"{path}: x_test"), _labels(y_test, f"{path}: y_test")
@@ -112,8 +112,8 @@ def load_npz(path: Path) -> Dataset:
             )
     if train[0].shape[1:] != test[0].shape[1:]:
         raise DataError(
-            f"{path}: x_train's images are {train[0].shape[1:]}, x_test's "
-            f"{test[0].shape[1:]}; they must be alike."
+            f"{path}: the images of x_train have the shape {train[0].shape[1:]}, those "
+            f"of x_test {test[0].shape[1:]}; the shapes must be equal."
         )
     num_classes = 1 + int(max(train[1].max(), test[1].max()))
     return Dataset(path.stem, *train, *test, num_classes)
@@ -130,8 +130,8 @@ def _images(x: np.ndarray, name: str) -> np.ndarray:
     if not in_unit:
         raise DataError(
             f"{name} must be bytes (uint8) or floats in [0, 1]; got {x.dtype} from "
-            f"{x.min()} to {x.max()}. The transformer reads zeros outside the image: "
-            "on images that are normalized otherwise they make a bright frame."
+            f"{x.min()} to {x.max()}. The transformer samples zeros outside the image; "
+            "with another normalization these would look like a bright frame."
         )
     return x.astype(np.float32)
 

@@ -1,7 +1,7 @@
-"""The distortions of section 4.1 and appendices A.3 and A.4, by the library's own warp.
+"""The distortions of section 4.1 and appendices A.3 and A.4, made with the library.
 
 A distortion takes a key and one image ``(H, W, C)`` in [0, 1] and returns the image on
-its canvas. Lengths in pixels are those of MNIST, 28x28, and scale with the image.
+its canvas. Lengths in pixels are for 28x28 images, and scale with the image's size.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from stn_jax import (
 from stn_jax.transforms import Rigid
 
 DISTRACTORS, DISTRACTOR_SIZE = 6, 6
-REDRAWS = 16  # of corners that fold
+REDRAWS = 16  # of corners that are not convex
 
 
 def rotated(key: jax.Array, image: jax.Array) -> jax.Array:
-    """R: rotated by -90 to 90 degrees."""
+    """R: rotate by -90 to 90 degrees."""
     angle = jax.random.uniform(key, minval=-np.pi / 2, maxval=np.pi / 2)
     return _place(image, image.shape[:2], angle, 1.0, np.zeros(2))
 
 
 def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
-    """RTS: by -45 to 45 degrees, 0.7 to 1.2 times the size, anywhere on the canvas.
+    """RTS: rotate by -45 to 45 degrees, scale by 0.7 to 1.2, place anywhere.
 
     The canvas is 1.5 times as large as the image (42x42 for MNIST); the center is
     uniform over the places where the scaled image fits onto it.
@@ -52,11 +52,11 @@ def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
 def in_perspective(
     key: jax.Array, image: jax.Array, each_way: bool = False
 ) -> jax.Array:
-    """P: 0.75 to 1.0 times the size, each corner moved along its diagonal by a normal
-    of 5 pixels; ``each_way``, by one along x and another along y.
+    """P: scale by 0.75 to 1.0 and move the corners, Gaussian, sigma = 5 px.
 
-    Corners that fold the image, which no projection does, are drawn again: up to 16
-    times, then they stay where they were.
+    Each corner moves along its diagonal; with ``each_way``, along x and y. Corners that
+    do not form a convex quadrilateral are redrawn, up to 16 times; after that they stay
+    where they were.
     """
     scale_key, noise_key = jax.random.split(key)
     scale = jax.random.uniform(scale_key, minval=0.75, maxval=1.0)
@@ -71,9 +71,7 @@ def in_perspective(
 
 
 def is_convex(corners: jax.Array) -> jax.Array:
-    """Whether corners ``(4, 2)`` in turn, clockwise on the screen, enclose a convex
-    quadrilateral.
-    """
+    """Whether corners ``(4, 2)`` form a convex quadrilateral, clockwise on screen."""
     edges = jnp.roll(corners, -1, axis=0) - corners
     after = jnp.roll(edges, -1, axis=0)
     return (edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all()
@@ -86,8 +84,10 @@ def elastic(
     pixels: float = 1.5,
     shift: float = 0.0,
 ) -> jax.Array:
-    """E: 0.75 to 1.0 times the size, and a thin plate spline of 4 x 4 points that reads
-    each a normal of 1.5 pixels beside its place; all together one of ``shift`` pixels.
+    """E: scale by 0.75 to 1.0 and warp by a thin plate spline of 4x4 points.
+
+    The points' displacements are Gaussian, sigma = ``pixels``. A common displacement of
+    all points, sigma = ``shift``, is added.
     """
     scale_key, noise_key = jax.random.split(key)
     scale = jax.random.uniform(scale_key, minval=scales[0], maxval=scales[1])
@@ -100,10 +100,10 @@ def elastic(
 
 
 def cluttered(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array:
-    """TC: anywhere on a canvas of 60x60, with six 6x6 pieces of other images.
+    """TC: place anywhere on a canvas of 60x60, with six distractors of 6x6 pixels.
 
-    Whole pixels; where pieces overlap, the brighter is seen. ``others``, ``(N, H, W,
-    C)``, are what the pieces are cut from.
+    The distractors are cut from ``others``, ``(N, H, W, C)``. All shifts are integers;
+    where images overlap, the brighter pixel is kept.
     """
     place_key, key = jax.random.split(key)
     height, width, channels = image.shape
@@ -115,24 +115,25 @@ def cluttered(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array:
 def clutter(
     key: jax.Array, canvas: jax.Array, others: jax.Array, count: int
 ) -> jax.Array:
-    """The canvas with so many 6x6 pieces of the other images, each anywhere."""
+    """Add ``count`` distractors, 6x6 pixels of other images, anywhere on the canvas."""
     size = tuple(min(DISTRACTOR_SIZE, n) for n in others.shape[1:3])
 
-    def put(canvas: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+    def add(canvas: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
         which_key, from_key, to_key = jax.random.split(key, 3)
         other = others[jax.random.randint(which_key, (), 0, len(others))]
         room = np.subtract(other.shape[:2], size) + 1
         y, x = jax.random.randint(from_key, (2,), 0, room)
-        piece = jax.lax.dynamic_slice(other, (y, x, 0), (*size, other.shape[-1]))
-        return _anywhere(to_key, canvas, piece), None
+        part = jax.lax.dynamic_slice(other, (y, x, 0), (*size, other.shape[-1]))
+        return _anywhere(to_key, canvas, part), None
 
-    return jax.lax.scan(put, canvas, jax.random.split(key, count))[0]
+    return jax.lax.scan(add, canvas, jax.random.split(key, count))[0]
 
 
 def in_a_patch(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array:
-    """What a patch of a cluttered image may hold, for the encoder of co-localization: E
-    from 0.65 times the size on, a normal of 0.4 pixels off the center, with three
-    pieces, out of focus more often than not.
+    """Distort as in a patch of a cluttered image, for the co-localization's encoder.
+
+    As in E, with scales from 0.65 and a common displacement (sigma = 0.4 px), three
+    distractors, and a Gaussian blur of 0 to 4 pixels.
     """
     elastic_key, clutter_key, blur_key = jax.random.split(key, 3)
     image = elastic(elastic_key, image, scales=(0.65, 1.0), shift=0.4)
@@ -142,9 +143,7 @@ def in_a_patch(key: jax.Array, image: jax.Array, others: jax.Array) -> jax.Array
 
 
 def blurred(image: jax.Array, width: jax.Array | float) -> jax.Array:
-    """By a Gaussian with a deviation of so many pixels; as bright as before at its
-    brightest.
-    """
+    """Blur by a Gaussian, sigma = ``width`` pixels, and restore the brightest value."""
 
     def weights(n: int) -> jax.Array:
         apart = np.subtract.outer(np.arange(n), np.arange(n))
@@ -155,30 +154,31 @@ def blurred(image: jax.Array, width: jax.Array | float) -> jax.Array:
     return out * (image.max() / jnp.maximum(out.max(), 1e-6))
 
 
-def _anywhere(key: jax.Array, canvas: jax.Array, piece: jax.Array) -> jax.Array:
-    """The canvas with a piece at a random place, wherever it fits."""
-    room = np.subtract(canvas.shape[:2], piece.shape[:2]) + 1
-    return put(canvas, piece, *jax.random.randint(key, (2,), 0, room))
+def _anywhere(key: jax.Array, canvas: jax.Array, image: jax.Array) -> jax.Array:
+    """Paste an image at a random place where it fits onto the canvas."""
+    room = np.subtract(canvas.shape[:2], image.shape[:2]) + 1
+    return paste(canvas, image, *jax.random.randint(key, (2,), 0, room))
 
 
-def put(canvas: jax.Array, piece: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """The canvas with a piece at row y and column x; the brighter is seen."""
-    below = jax.lax.dynamic_slice(canvas, (y, x, 0), piece.shape)
-    return jax.lax.dynamic_update_slice(canvas, jnp.maximum(below, piece), (y, x, 0))
+def paste(canvas: jax.Array, image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Paste an image at row y and column x; the brighter pixel is kept."""
+    below = jax.lax.dynamic_slice(canvas, (y, x, 0), image.shape)
+    return jax.lax.dynamic_update_slice(canvas, jnp.maximum(below, image), (y, x, 0))
 
 
-def moved(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
-    """The image moved by up to so many whole pixels each way; what leaves is lost."""
+def shifted(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
+    """Shift by an integer of at most ``pixels`` along each axis; fill with zeros."""
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
     y, x = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
     return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
 
 
 def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
-    """3D: as a solid, turned by up to 45 degrees about any axis, anywhere in a volume.
+    """3D: extrude to a solid, rotate by up to 45 degrees, place anywhere in a volume.
 
-    The volume has ``edge`` voxels each way, the digit 28/60 of that; it is half as deep
-    as high. Its middle is uniform over the places where the solid fits, not turned.
+    The axis of the rotation is random. The volume has ``edge`` voxels per side. The
+    solid is 28/60 as wide and high, and half as deep as high. Its
+    center is uniform over the places where the unrotated solid fits.
     """
     axis_key, angle_key, place_key = jax.random.split(key, 3)
     height, width = (max(n * edge // 60, 1) for n in image.shape[:2])
@@ -187,12 +187,12 @@ def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
     solid = jnp.broadcast_to(image, (depth, *image.shape))
     axis = jax.random.normal(axis_key, (3,))
     angle = jax.random.uniform(angle_key, minval=0, maxval=np.pi / 4)
-    turn = Rigid(ndim=3).matrix(
+    rotation = Rigid(ndim=3).matrix(
         jnp.concatenate([angle * axis / jnp.linalg.norm(axis), np.zeros(3)])
     )[:3, :3]
     size = np.array([width, height, depth])
     center = (edge - size) / 2 * jax.random.uniform(place_key, (3,), minval=-1)
-    return _read(solid, (edge, edge, edge), turn.T, center)
+    return _resample(solid, (edge, edge, edge), rotation.T, center)
 
 
 def _place(
@@ -202,22 +202,21 @@ def _place(
     scale: jax.Array | float,
     center: jax.Array | np.ndarray,
 ) -> jax.Array:
-    """The image turned by ``angle``, magnified by ``scale``, moved to ``center``."""
+    """Rotate by ``angle``, magnify by ``scale``, and move to ``center``."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     back = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]) / scale
-    return _read(image, canvas, back, center)
+    return _resample(image, canvas, back, center)
 
 
-def _read(
+def _resample(
     image: jax.Array,
     canvas: Sequence[int],
     back: jax.Array,
     center: jax.Array | np.ndarray,
 ) -> jax.Array:
-    """The image at p_image = back (p_canvas - center), for all pixels of a canvas.
+    """Sample the image at p_image = back (p_canvas - center) for each canvas pixel.
 
-    Both are in pixels from the middle, (x, y) or (x, y, z); turned into normalized
-    units on both sides.
+    Both points are in pixels from the middle, (x, y) or (x, y, z).
     """
     to_image = 2 / np.array(image.shape[-2::-1])  # pixels to [-1, 1]
     to_canvas = 2 / np.array(canvas[::-1])

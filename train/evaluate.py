@@ -1,4 +1,4 @@
-"""The whole test set, exactly: every image once, none dropped."""
+"""Evaluation on the whole test set: every image once, none dropped."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ CHUNK = 500
 
 
 def test_examples(data: Dataset, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """The test images as the task's, made once, from a fixed key: ``(N, *canvas, C)``,
-    floats, with their labels ``(N,)``.
+    """Distort the test images with a fixed key; return them with their labels.
 
-    They are kept on the host, and once: 10,000 volumes of 60x60x60 take 8 GiB.
+    The images, floats ``(N, *canvas, C)``, are stored once, on the host: 10,000 volumes
+    of 60x60x60 voxels take 8 GiB.
     """
     make = jax.jit(examples, static_argnums=0)
     key = jax.random.key(TEST_KEY)
     count = len(data.test_labels)
 
-    def part(own: slice) -> Examples:
-        part_key = jax.random.fold_in(key, own.start)
-        return make(task, part_key, data.test_images[own], data.test_labels[own])
+    def part(at: slice) -> Examples:
+        part_key = jax.random.fold_in(key, at.start)
+        return make(task, part_key, data.test_images[at], data.test_labels[at])
 
     images, labels = (
         np.empty((count, *like.shape[1:]), like.dtype)
         for like in jax.eval_shape(lambda: part(slice(0, CHUNK)))
     )
     for start in range(0, count, CHUNK):
-        own = slice(start, start + CHUNK)
-        images[own], labels[own] = part(own)
+        at = slice(start, start + CHUNK)
+        images[at], labels[at] = part(at)
     return images, labels
 
 
@@ -47,10 +47,10 @@ def predict(
     images: jax.Array | np.ndarray,
     batch_size: int = CHUNK,
 ) -> np.ndarray:
-    """The classes that ``S`` models side by side, their states stacked, predict of
-    images ``(N, *size, C)``: ``(S, N)``.
+    """Predict the classes ``(S, N)`` of images ``(N, *size, C)``.
 
-    The last batch is filled up with zeros, and its surplus predictions cut off.
+    The states of the ``S`` models are stacked. The last batch is padded with zeros;
+    the predictions for the padding are dropped.
     """
     predictions = []
     for start in range(0, len(images), batch_size):

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TextIO
 
+from .errors import OutputError
+
 MARKER = ".stn_jax_train.json"
 PROGRAM = "python -m train"
 ADVICE = "Name another folder with --out."
 
 Kind = Literal["run", "table"]
-
-
-class OutputError(Exception):
-    """Output that cannot be written without changing files of someone else."""
 
 
 @dataclass(frozen=True)

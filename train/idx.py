@@ -1,4 +1,4 @@
-"""MNIST's files: the IDX format, read from a folder and checked against corruption."""
+"""MNIST's four files in IDX format, read from a folder and checked by digest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+
+from .errors import DataError
 
 # SHA-256 of the four files' contents, decompressed
 MNIST_FILES = {
@@ -26,21 +28,17 @@ MNIST_FILES = {
     ),
 }
 
-WAYS_OUT = (
-    "The ways out: put the four original files of MNIST into a folder and name it with "
-    "--data-dir, train on data of your own with --dataset FILE.npz, or on the embedded "
-    "digits with --dataset digits."
+REMEDIES = (
+    "What you can do: put the four original files of MNIST into a folder and name it "
+    "with --data-dir, train on your own data with --dataset FILE.npz, or on the "
+    "embedded digits with --dataset digits."
 )
 
 
-class DataError(Exception):
-    """Data that cannot be had or trusted; says which, why, and the ways out."""
-
-
 def read_mnist(folder: Path) -> dict[str, np.ndarray]:
-    """The four arrays of MNIST by file name, from files as they are or gzipped."""
+    """Read MNIST's four arrays, by file name; the files may be gzipped."""
     if not folder.is_dir():
-        raise DataError(f"--data-dir {folder} is not a folder. {WAYS_OUT}")
+        raise DataError(f"--data-dir {folder} is not a folder. {REMEDIES}")
     found = {
         name: path
         for name in MNIST_FILES
@@ -50,33 +48,33 @@ def read_mnist(folder: Path) -> dict[str, np.ndarray]:
     if missing := [name for name in MNIST_FILES if name not in found]:
         raise DataError(
             f"--data-dir {folder} lacks {', '.join(missing)} (each may end in .gz). "
-            + WAYS_OUT
+            + REMEDIES
         )
     return {name: read_idx(found[name], MNIST_FILES[name]) for name in MNIST_FILES}
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
-    """The bytes of an IDX file, gzipped or not, as an array of its shape.
+    """Read an IDX file of bytes, gzipped or not.
 
-    ``sha256`` is the digest that its contents, unzipped, must have.
+    ``sha256`` is the expected digest of its decompressed contents.
     """
     content = _contents(path)
     # two zeros, 8 for unsigned bytes, the number of axes; then the axes' lengths
     ndim = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     if ndim == 0 or len(content) < 4 + 4 * ndim:
-        raise DataError(f"{path} is not an IDX file of bytes. {WAYS_OUT}")
+        raise DataError(f"{path} is not an IDX file of bytes. {REMEDIES}")
     shape = tuple(np.frombuffer(content, ">u4", ndim, offset=4).tolist())
-    due, got = 4 + 4 * ndim + prod(shape), len(content)
-    if got != due:
-        what = "truncated" if got < due else "too long"
+    expected, got = 4 + 4 * ndim + prod(shape), len(content)
+    if got != expected:
+        what = "truncated" if got < expected else "too long"
         raise DataError(
-            f"{path} is {what}: {got} bytes, where its header announces {due}. "
-            + WAYS_OUT
+            f"{path} is {what}: expected {expected} bytes by its header, got {got}. "
+            + REMEDIES
         )
     if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise DataError(
-            f"{path} is corrupted, or not MNIST's: the SHA-256 of its contents is "
-            f"{found}, not {sha256}. {WAYS_OUT}"
+            f"{path} is corrupted, or not MNIST's: expected the SHA-256 {sha256}, got "
+            f"{found}. {REMEDIES}"
         )
     return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
@@ -89,4 +87,4 @@ def _contents(path: Path) -> bytes:
         what = f"is truncated or corrupted ({error})"
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-    raise DataError(f"{path} {what}. {WAYS_OUT}")
+    raise DataError(f"{path} {what}. {REMEDIES}")

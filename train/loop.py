@@ -1,4 +1,4 @@
-"""The training loop: a run is a function of its configuration and its data."""
+"""The training loop: deterministic, given the configuration and the data."""
 
 from __future__ import annotations
 
@@ -14,67 +14,69 @@ import numpy as np
 from flax import nnx
 
 from .checkpoints import Checkpoint
-from .configs import Config, ConfigError, Model, meaning
+from .configs import Config, differences, settings_of
 from .data import Dataset
+from .errors import ConfigError
 from .evaluate import predict, test_examples
-from .models import build, count_parameters, size_seen, transformers_on_input
+from .models import build, count_parameters, transformers_on_input, warped_size
 from .objective import make_optimizer
-from .steps import batch, train_steps
+from .specs import ModelSpec
+from .steps import Batch, TrainState, batch_indices, train_steps
 from .tasks import count_classes, examples
 
 Row = dict[str, Any]
-SHOWN = 10  # test images, of which it is kept where the transformers looked
+SHOWN = 10  # test images whose transformations are recorded
 
 
-class Looks(NamedTuple):
-    """Where a model's transformers looked in some test images as training went on."""
+class Snapshots(NamedTuple):
+    """A model's transformations of some test images in the course of its training."""
 
     images: np.ndarray
-    """``(n, *canvas, C)``, of different classes as far as there are so many."""
+    """``(n, *canvas, C)``, of different classes as far as possible."""
     labels: np.ndarray
     """``(n,)``."""
     predictions: np.ndarray
-    """At the end: ``(n,)``."""
+    """The classes predicted after the last step, ``(n,)``."""
     steps: np.ndarray
-    """``(T,)``."""
+    """The steps after which the parameters were recorded, ``(T,)``."""
     params: np.ndarray
-    """Of the transformers that read the input: ``(T, K, n, P)``; K = 0 without one."""
+    """Parameters of the ``K`` transformers that sample the input, ``(T, K, n, P)``."""
     size: tuple[int, ...]
-    """Of what they see."""
+    """The size of these transformers' output."""
 
 
 class Trained(NamedTuple):
-    """A trained model and how it went."""
+    """A trained model and the record of its training."""
 
-    name: Model
+    spec: ModelSpec
     seed: int
     model: nnx.Module
     rows: list[Row]
-    """The metrics along the way, as ``fit`` reports them."""
+    """The metrics, as ``fit`` reports them."""
     predictions: np.ndarray
     """The classes predicted for the test examples, ``(N,)``."""
     test_error: float
     """In percent."""
     parameters: int
     seconds: float
-    """Of everything, compilation, training and evaluations, over the number of seeds
-    side by side."""
-    looks: Looks
+    """Time of compilation, training and evaluations, divided by the number of seeds
+    that were trained in parallel."""
+    snapshots: Snapshots
 
     @property
     def collapse(self) -> str | None:
-        """What has become of the transformer, where it sees nothing any more."""
+        """What is wrong with a transformer that has lost the images; None if fine."""
         last = self.rows[-1]
         if last["blank"] > 50:
-            return f"it sees nothing in {last['blank']:.0f}% of the images"
+            return f"its output is blank for {last['blank']:.0f}% of the images"
         if last["outside"] > 90:
-            return f"{last['outside']:.0f}% of its grid lies outside of the images"
+            return f"{last['outside']:.0f}% of its grid lies outside the images"
         return None
 
 
 def fit(
     config: Config,
-    name: Model,
+    spec: ModelSpec,
     data: Dataset,
     on_row: Callable[[Row], None] = lambda row: None,
     *,
@@ -82,38 +84,38 @@ def fit(
     checkpoint: Checkpoint | None = None,
     every: float = 120.0,
 ) -> list[Trained]:
-    """Train one model of the configuration, under one seed or several side by side.
+    """Train a model under one seed, or under several seeds in parallel.
 
     Args:
-      config: what to train, and how.
-      name: which of its models.
+      config: the settings; its ``models`` are not used.
+      spec: the model.
       data: the images and labels.
-      on_row: called with each row of metrics as soon as it is known: model, seed, step,
-        loss and error (averages since the row before; errors are in percent), outside
-        and blank (how much of the grids lies outside of the image, and in how many
-        images there is nothing to see, in percent), seconds since the start,
-        images_per_second of training, and every ``config.eval_every`` steps and at the
-        end test_error.
-      seeds: ``config.seed`` alone when None. Side by side, each is trained as it would
-        be alone, up to rounding.
-      checkpoint: where to keep the state, and to go on from; the rows that it holds are
-        reported again.
-      every: seconds between two states kept.
+      on_row: called with each row of metrics as soon as it is known. A row holds model,
+        seed, step; loss, error, outside and blank, averaged over the steps since the
+        previous row (error: misclassified images, outside: sampling points outside the
+        image, blank: blank transformer outputs, all in percent); seconds since the
+        start; images_per_second; and test_error, every ``config.eval_every`` steps and
+        after the last step.
+      seeds: ``(config.seed,)`` if None. Each of several seeds gives the same result as
+        alone, up to rounding.
+      checkpoint: where the state is saved, and restored from if there is one. The rows
+        up to a restored state are reported again.
+      every: seconds between two saved states.
 
     Returns:
-      One for each seed.
+      One trained model per seed.
 
     Raises:
-      ConfigError: the checkpoint is of another configuration.
+      ConfigError: the checkpoint belongs to another configuration.
     """
     seeds = (config.seed,) if seeds is None else tuple(seeds)
-    training = _Training(config, name, data, seeds)
+    training = _Fit(config, spec, data, seeds)
     if checkpoint:
         training.restore(checkpoint)
     for row in training.rows:
         on_row(row)
     saved = time.perf_counter()
-    for rows in training.go_on():
+    for rows in training.advance():
         for row in rows:
             on_row(row)
         is_over = training.step == config.steps
@@ -123,164 +125,164 @@ def fit(
     return [training.trained(index) for index in range(len(seeds))]
 
 
-class _Training:
-    """Models side by side, ``S`` of them, on their way: what is theirs is stacked."""
+class _Fit:
+    """State of ``S`` models trained in parallel; leaves are stacked along axis 0."""
 
     def __init__(
-        self, config: Config, name: Model, data: Dataset, seeds: Sequence[int]
+        self, config: Config, spec: ModelSpec, data: Dataset, seeds: Sequence[int]
     ) -> None:
         self.began = time.perf_counter()
-        self.config, self.data, self.seeds = config, data, seeds
-        self.name: Model = name
-        models = [initial_model(replace(config, seed=s), name, data) for s in seeds]
+        self.config, self.spec, self.data, self.seeds = config, spec, data, seeds
+        models = [initial_model(replace(config, seed=s), spec, data) for s in seeds]
         self.model = models[0]
         self.graphdef, _ = nnx.split(self.model)
-        self.params = jax.tree.map(
+        params = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), *(nnx.state(m) for m in models)
         )
         optimizer = make_optimizer(config)
-        self.opt_state = jax.vmap(optimizer.init)(self.params)
-        self.keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        self.state = TrainState(
+            params,
+            jax.vmap(optimizer.init)(params),
+            jnp.stack([jax.random.key(seed) for seed in seeds]),
+            jnp.zeros((), jnp.int32),
+        )
+        axes = TrainState(0, 0, 0, None)  # pyright: ignore[reportArgumentType]
         steps = partial(train_steps, self.graphdef, optimizer, config)
         self.take = jax.jit(
-            jax.vmap(steps, in_axes=(0, 0, 0, None, None, 0, None, None)),
-            donate_argnums=(0, 1),
+            jax.vmap(steps, in_axes=(axes, None, 0, None), out_axes=(axes, 0)),
+            donate_argnums=0,
         )
         self.tests, self.labels = test_examples(data, config.task)
         self.shown = first_of_each_class(self.labels, SHOWN)
-        self.step = 0
         self.rows: list[Row] = []
         self.predictions = np.zeros((len(seeds), len(self.labels)), np.int32)
-        self.looks: list[np.ndarray] = []
+        self.recorded: list[np.ndarray] = []
 
-    def go_on(self) -> Iterator[list[Row]]:
-        """Take the steps that are left; yield rows of metrics, one for each seed.
+    @property
+    def step(self) -> int:
+        """The number of steps taken."""
+        return int(self.state.step)
 
-        The steps to the next row are one program, in which the device is on its own;
-        the parameters of one are the buffers of the next.
+    def advance(self) -> Iterator[list[Row]]:
+        """Take the remaining steps; yield rows of metrics, one for each seed.
+
+        The steps up to the next row are one program, which runs without the host.
         """
         config = self.config
-        images = jnp.asarray(self.data.train_images)
-        labels = jnp.asarray(self.data.train_labels)
+        data = Batch(*map(jnp.asarray, self.data[1:3]))
         length = max(min(50, config.steps // 20), 1)
         ends = {*range(length, config.steps, length), config.steps}
         ends |= {*range(config.eval_every, config.steps, config.eval_every)}
         for last in sorted(end for end in ends if end > self.step):
             since, count = time.perf_counter(), last - self.step
-            chosen = np.zeros((len(self.seeds), length, config.batch_size), np.int32)
-            for of_seed, seed in zip(chosen, self.seeds, strict=True):
-                for row in range(count):
-                    of_seed[row] = batch(
-                        len(images), config.batch_size, seed, self.step + row
-                    )
-            self.params, self.opt_state, sums = self.take(
-                self.params,
-                self.opt_state,
-                self.keys,
-                self.step,
-                last,
-                chosen,
-                images,
-                labels,
-            )
+            chosen = self._chosen(count, length)
+            self.state, sums = self.take(self.state, last, chosen, data)
             means = {name: x / count for name, x in jax.device_get(sums).items()}
             rate = count * config.batch_size / (time.perf_counter() - since)
-            self.step = last
             rows = [
-                {"model": self.name, "seed": seed, "step": last}
+                {"model": self.spec.name, "seed": seed, "step": last}
                 | {name: float(x[index]) for name, x in means.items()}
                 | {"images_per_second": rate, "seconds": self.seconds()}
                 for index, seed in enumerate(self.seeds)
             ]
+            params = self.state.params
             if last % config.eval_every == 0 or last == config.steps:
-                self.predictions = predict(self.graphdef, self.params, self.tests)
+                self.predictions = predict(self.graphdef, params, self.tests)
                 for row, predictions in zip(rows, self.predictions, strict=True):
                     row["test_error"] = _percent(predictions != self.labels)
-            where = _where(self.graphdef, self.params, self.tests[self.shown])
-            self.looks.append(np.asarray(where))
+            recorded = _localize(self.graphdef, params, self.tests[self.shown])
+            self.recorded.append(np.asarray(recorded))
             self.rows += rows
             yield rows
 
+    def _chosen(self, count: int, length: int) -> np.ndarray:
+        """Indices ``(S, length, batch_size)`` of the next steps' images.
+
+        The rows beyond ``count`` are zeros: with one shape there is one program.
+        """
+        config, n = self.config, len(self.data.train_labels)
+        chosen = np.zeros((len(self.seeds), length, config.batch_size), np.int32)
+        for of_seed, seed in zip(chosen, self.seeds, strict=True):
+            for row in range(count):
+                at = self.step + row
+                of_seed[row] = batch_indices(n, config.batch_size, seed, at)
+        return chosen
+
     def seconds(self) -> float:
-        """Since the beginning, those before an interruption included."""
+        """Seconds since the start, including those before an interruption."""
         return time.perf_counter() - self.began
 
-    def _state(self) -> tuple[list[str], list[jax.Array], Any]:
-        flat, tree = jax.tree_util.tree_flatten_with_path((self.params, self.opt_state))
-        return (
-            [jax.tree_util.keystr(path) for path, _ in flat],
-            [x for _, x in flat],
-            tree,
-        )
+    def _leaves(self) -> tuple[list[str], list[jax.Array], Any]:
+        state = (self.state.params, self.state.opt_state)
+        flat, tree = jax.tree_util.tree_flatten_with_path(state)
+        names = [jax.tree_util.keystr(path) for path, _ in flat]
+        return names, [x for _, x in flat], tree
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep all that is needed to go on."""
-        names, leaves, _ = self._state()
+        """Save all that is needed to continue."""
+        names, leaves, _ = self._leaves()
         arrays = dict(zip(names, map(np.asarray, leaves), strict=True))
-        arrays |= {"predictions": self.predictions, "looks": np.stack(self.looks)}
+        arrays |= {"predictions": self.predictions, "recorded": np.stack(self.recorded)}
         record = {"rows": self.rows, "seconds": self.seconds(), "of": self._identity()}
         checkpoint.save(self.step, arrays, record)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where the checkpoint is, if there is one."""
+        """Restore the saved state, if there is one."""
         if (saved := checkpoint.load()) is None:
             return
         arrays, record = saved
-        if record["of"] != self._identity():
-            theirs, ours = record["of"], self._identity()
-            differ = [name for name in ours if theirs.get(name) != ours[name]]
+        if differ := differences(record["of"], self._identity()):
             raise ConfigError(
                 f"{checkpoint.folder.path / checkpoint.name} holds the state of "
-                "another training: there, "
-                + ", ".join(f"{n} is {theirs.get(n)}, not {ours[n]}" for n in differ)
+                f"another training: there, {differ}"
             )
-        names, leaves, tree = self._state()
+        names, leaves, tree = self._leaves()
         restored = [
             jnp.asarray(arrays[name], leaf.dtype)
             for name, leaf in zip(names, leaves, strict=True)
         ]
-        self.params, self.opt_state = jax.tree.unflatten(tree, restored)
-        self.predictions, self.looks = arrays["predictions"], [*arrays["looks"]]
+        params, opt_state = jax.tree.unflatten(tree, restored)
         self.rows = record["rows"]
-        self.step = self.rows[-1]["step"]
+        step = jnp.asarray(self.rows[-1]["step"], self.state.step.dtype)
+        self.state = TrainState(params, opt_state, self.state.key, step)
+        self.predictions, self.recorded = arrays["predictions"], [*arrays["recorded"]]
         self.began -= record["seconds"]
 
     def _identity(self) -> dict[str, Any]:
-        """What two trainings that are the same have in common."""
-        identity = meaning(self.config)
-        for name in ("models", "seed"):
-            del identity[name]
-        identity |= {"model": self.name, "seeds": [*self.seeds]}
-        return {name: str(value) for name, value in identity.items()}
+        """What two trainings with the same results have in common."""
+        settings = settings_of(self.config)
+        del settings["models"], settings["seed"]
+        return settings | {"model": self.spec.name, "seeds": [*self.seeds]}
 
     def trained(self, index: int) -> Trained:
-        """The model of one seed, as it is now."""
+        """The current model of one seed."""
         rows = self.rows[index :: len(self.seeds)]
+        params = jax.tree.map(lambda leaf: leaf[index], self.state.params)
         return Trained(
-            name=self.name,
+            spec=self.spec,
             seed=self.seeds[index],
-            model=nnx.merge(
-                self.graphdef, jax.tree.map(lambda leaf: leaf[index], self.params)
-            ),
+            model=nnx.merge(self.graphdef, params),
             rows=rows,
             predictions=self.predictions[index],
             test_error=rows[-1]["test_error"],
             parameters=count_parameters(self.model),
             seconds=rows[-1]["seconds"] / len(self.seeds),
-            looks=Looks(
+            snapshots=Snapshots(
                 images=self.tests[self.shown],
                 labels=self.labels[self.shown],
                 predictions=self.predictions[index][self.shown],
                 steps=np.array([row["step"] for row in rows]),
-                params=np.stack([where[index] for where in self.looks]),
-                size=size_seen(self.model, self.tests.shape[1:-1]),
+                params=np.stack([params[index] for params in self.recorded]),
+                size=warped_size(self.model, self.tests.shape[1:-1]),
             ),
         )
 
 
 @partial(jax.jit, static_argnums=0)
-def _where(graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array) -> jax.Array:
-    """The parameters of the transformers that read the input: ``(S, K, n, P)``."""
+def _localize(
+    graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array
+) -> jax.Array:
+    """The parameters of the transformers that sample the input, ``(S, K, n, P)``."""
 
     def one(state: nnx.State) -> jax.Array:
         transformers = transformers_on_input(nnx.merge(graphdef, state))
@@ -290,20 +292,20 @@ def _where(graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array) -> jax.
     return jax.vmap(one)(states)
 
 
-def initial_model(config: Config, name: Model, data: Dataset) -> nnx.Module:
-    """The model as it is before the first step, for these data."""
+def initial_model(config: Config, spec: ModelSpec, data: Dataset) -> nnx.Module:
+    """The model before the first step, of the size that the data need."""
     shape = (2, *data.train_images.shape[1:])
     key, labels = jax.random.key(0), jnp.zeros(2, jnp.int32)
-    seen, _ = jax.eval_shape(
+    distorted, _ = jax.eval_shape(
         partial(examples, config.task),
         key,
         jax.ShapeDtypeStruct(shape, jnp.float32),
         labels,
     )
     return build(
-        name,
+        spec,
         config.network,
-        canvas=seen.shape[1:],
+        canvas=distorted.shape[1:],
         size=data.train_images.shape[1:3],
         num_classes=count_classes(config.task, data.num_classes),
         parameters=config.parameters,
@@ -317,7 +319,7 @@ def _percent(wrong: np.ndarray) -> float:
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """The first example of each class, filled up with the first of all."""
+    """Indices of ``count`` examples: the first of each class, then the first others."""
     _, first = np.unique(labels, return_index=True)
     others = np.setdiff1d(np.arange(len(labels)), first)
     return np.concatenate([first, others])[:count]

@@ -1,8 +1,7 @@
 """MNIST by download: a TFDS builder that needs no TensorFlow.
 
-TFDS's own ``mnist`` encodes its images as PNG, with TensorFlow; this one stores bytes.
-The files' sizes and checksums stand in ``checksums.tsv`` beside this file, where TFDS
-looks for them.
+TFDS's own ``mnist`` encodes its images as PNG, with TensorFlow; this builder stores
+bytes. TFDS finds the files' sizes and checksums in ``checksums.tsv`` beside this file.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from .idx import MNIST_FILES, WAYS_OUT, DataError, read_idx
+from .idx import MNIST_FILES, REMEDIES, DataError, read_idx
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 TIMEOUT = 6  # seconds for the server to answer
@@ -28,7 +27,8 @@ TIMEOUT = 6  # seconds for the server to answer
 class MnistBytes(tfds.core.GeneratorBasedBuilder):
     """MNIST as bytes, in the files' order.
 
-    A record is a sheet of 1,000 digits: 70,000 records of one would take 7 s to read.
+    A record holds 1,000 digits, because TFDS reads few large records faster than many
+    small ones.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -50,8 +50,8 @@ class MnistBytes(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        # one after the other: of several at once, those that are still being written
-        # when one has failed stand in the way of removing the folder
+        # one after the other: if one of several parallel downloads fails, the others
+        # still write into the folder that is then to be removed
         arrays = {
             name: read_idx(Path(dl_manager.download(f"{self.url}{name}.gz")))
             for name in MNIST_FILES
@@ -73,16 +73,16 @@ class MnistBytes(tfds.core.GeneratorBasedBuilder):
 
 
 def download(builder_class: type[MnistBytes] = MnistBytes, **options: Any) -> dict:
-    """MNIST from TFDS's folder, downloaded into it at the first call.
+    """Load MNIST from TFDS's folder; the first call downloads it there.
 
     Returns:
       ``{"train": (images, labels), "test": (images, labels)}``, bytes.
 
     Raises:
-      DataError: the server does not answer within a few seconds, or sends other bytes
-        than it should. Nothing is left behind then.
+      DataError: the server does not answer within a few seconds, or its bytes have
+        another checksum. Partial downloads are removed.
     """
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of what is not prepared yet
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about data not prepared yet
     builder = builder_class(file_format="array_record", **options)
     if not builder.is_prepared():
         _probe(builder.url)
@@ -98,13 +98,13 @@ def download(builder_class: type[MnistBytes] = MnistBytes, **options: Any) -> di
                 reason = f"{type(error).__name__}: {error}"
                 raise DataError(
                     f"MNIST could not be downloaded from {builder.url}: {reason}. "
-                    + WAYS_OUT
+                    + REMEDIES
                 ) from error
-    return {split: _read(builder, split) for split in ("train", "test")}
+    return {split: _load_split(builder, split) for split in ("train", "test")}
 
 
-def _read(builder: MnistBytes, split: str) -> tuple[np.ndarray, np.ndarray]:
-    # pyright takes TFDS's decorator for the method's own signature
+def _load_split(builder: MnistBytes, split: str) -> tuple[np.ndarray, np.ndarray]:
+    # pyright sees the signature of TFDS's decorator, not the method's
     sheets = list(builder.as_data_source(split))  # pyright: ignore[reportCallIssue]
     images, labels = (
         np.concatenate([s[k] for s in sheets]) for k in ("images", "labels")
@@ -113,7 +113,7 @@ def _read(builder: MnistBytes, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _probe(url: str) -> None:
-    """Raise unless the server answers soon: TFDS would retry for minutes."""
+    """Raise DataError unless the server answers soon; TFDS would retry for minutes."""
     outcome: list[str | None] = [f"no answer within {TIMEOUT} s"]
 
     def ask() -> None:
@@ -127,11 +127,11 @@ def _probe(url: str) -> None:
         except OSError as error:
             outcome[0] = str(getattr(error, "reason", error))
 
-    # a thread, since looking up a name ignores time limits
+    # in a thread, because name resolution ignores the timeout
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(TIMEOUT)
     if outcome[0] is not None:
         raise DataError(
-            f"MNIST cannot be downloaded from {url}: {outcome[0]}. {WAYS_OUT}"
+            f"MNIST cannot be downloaded from {url}: {outcome[0]}. {REMEDIES}"
         )

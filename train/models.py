@@ -1,4 +1,4 @@
-"""The models: a classifier, alone or behind spatial transformers."""
+"""Models: a classifier, alone or behind spatial transformers."""
 
 from __future__ import annotations
 
@@ -24,50 +24,56 @@ from .classifiers import (
     TutorialCNN,
     uniform,
 )
-from .configs import ConfigError, Model, Network
+from .configs import Network
 from .convolution import convolve
+from .errors import ConfigError
+from .specs import ModelSpec
 
 Localization = partial(ConvLocalization, conv_general_dilated=convolve)
 
 
-class Look(NamedTuple):
-    """Where a transformer looked in ``B`` images, and what it saw there."""
+class TransformerOutput(NamedTuple):
+    """The output of a spatial transformer for ``B`` images."""
 
     params: jax.Array
-    """``(B, P)``."""
+    """The transformation's parameters, ``(B, P)``."""
     grid: jax.Array
-    """``(B, *size, n)``, normalized."""
-    seen: jax.Array
-    """``(B, *size, C)``."""
+    """The sampling grid, normalized, ``(B, *size, n)``."""
+    warped: jax.Array
+    """The images sampled there, ``(B, *size, C)``."""
 
 
 class BoundedTransformer(SpatialTransformer):
-    """One whose parameters stay within ``bound`` of the identity's, if it has one."""
+    """A spatial transformer whose parameters stay near the identity's.
+
+    With a ``bound`` they are ``identity + bound tanh((params - identity) / bound)``;
+    with ``bound=None`` they are not limited.
+    """
 
     def __init__(self, *args: Any, bound: float | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.bound = bound
 
     def localize(self, images: jax.Array) -> jax.Array:
-        """Identity + bound tanh((params - identity) / bound)."""
+        """Predict the parameters ``(B, P)``."""
         params = super().localize(images)
         if self.bound is None:
             return params
         identity = self.transform.identity
         return identity + self.bound * jnp.tanh((params - identity) / self.bound)
 
-    def look(self, images: jax.Array) -> Look:
-        """Images ``(B, *size, C)``, looked at."""
+    def output(self, images: jax.Array) -> TransformerOutput:
+        """Warp images ``(B, *size, C)``; return the parameters and the grid as well."""
         params = self.localize(images)
         size = self.size or images.shape[1:-1]
         grid = self.transform.grid(params, size, align_corners=self.align_corners)
-        return Look(params, grid, self.warp(images, params))
+        return TransformerOutput(params, grid, self.warp(images, params))
 
 
 class STN(nnx.Module):
-    """Spatial transformers side by side, and a classifier of all that they see.
+    """A classifier behind one or more spatial transformers of the same image.
 
-    Each sees all channels of the input; their outputs are concatenated along them.
+    The transformers' outputs are concatenated along the channels.
     """
 
     def __init__(
@@ -80,25 +86,26 @@ class STN(nnx.Module):
 
     @property
     def transformers(self) -> tuple[BoundedTransformer, ...]:
-        """In order."""
+        """The transformers, in the order of their outputs' channels."""
         return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
 
-    def look(
+    def outputs(
         self, images: jax.Array, key: jax.Array | None = None
-    ) -> tuple[jax.Array, tuple[Look, ...]]:
-        """Images ``(B, *size, C)`` to logits ``(B, num_classes)``, and the looks."""
-        looks = tuple(transformer.look(images) for transformer in self.transformers)
-        seen = jnp.concatenate([look.seen for look in looks], axis=-1)
-        return self.classifier(seen, key), looks
+    ) -> tuple[jax.Array, tuple[TransformerOutput, ...]]:
+        """Map images ``(B, *size, C)`` to logits and the transformers' outputs."""
+        outputs = tuple(transformer.output(images) for transformer in self.transformers)
+        warped = jnp.concatenate([output.warped for output in outputs], axis=-1)
+        return self.classifier(warped, key), outputs
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, *size, C)`` to logits ``(B, num_classes)``."""
-        return self.look(images, key)[0]
+        """Map images ``(B, *size, C)`` to logits ``(B, num_classes)``."""
+        return self.outputs(images, key)[0]
 
 
 class MultiSTCNN(nnx.Module):
-    """The lean CNN with a transformer before each convolution, and one behind both: the
-    second and the third read feature maps.
+    """The lean CNN with a transformer before each convolution and one after both.
+
+    The second and the third transformer sample feature maps.
     """
 
     def __init__(
@@ -114,54 +121,55 @@ class MultiSTCNN(nnx.Module):
         self.transformer2 = make((*quarter, cnn.conv2.out_features))
         self.classifier = cnn
 
-    def look(
+    def outputs(
         self, images: jax.Array, key: jax.Array | None = None
-    ) -> tuple[jax.Array, tuple[Look, ...]]:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``, and the looks."""
-        first = self.transformer0.look(images)
-        second = self.transformer1.look(nnx.relu(self.classifier.conv1(first.seen)))
-        third = self.transformer2.look(nnx.relu(self.classifier.conv2(second.seen)))
-        return self.classifier.classify(third.seen), (first, second, third)
+    ) -> tuple[jax.Array, tuple[TransformerOutput, ...]]:
+        """Map images ``(B, H, W, C)`` to logits and the transformers' outputs."""
+        cnn = self.classifier
+        first = self.transformer0.output(images)
+        second = self.transformer1.output(nnx.relu(cnn.conv1(first.warped)))
+        third = self.transformer2.output(nnx.relu(cnn.conv2(second.warped)))
+        return cnn.classify(third.warped), (first, second, third)
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        return self.look(images, key)[0]
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        return self.outputs(images, key)[0]
 
 
-def look(
+def logits_and_outputs(
     model: nnx.Module, images: jax.Array, key: jax.Array | None = None
-) -> tuple[jax.Array, tuple[Look, ...]]:
-    """Any model's logits, and what its transformers looked at: none without them."""
+) -> tuple[jax.Array, tuple[TransformerOutput, ...]]:
+    """Any model's logits and the outputs of its transformers, if it has some."""
     if isinstance(model, STN | MultiSTCNN):
-        return model.look(images, key)
+        return model.outputs(images, key)
     return model(images, key), ()
 
 
 def transformers_on_input(model: nnx.Module) -> tuple[BoundedTransformer, ...]:
-    """The transformers that read the images themselves, not feature maps."""
+    """The transformers that sample the images themselves, not feature maps."""
     if isinstance(model, STN):
         return model.transformers
     return (model.transformer0,) if isinstance(model, MultiSTCNN) else ()
 
 
-def size_seen(model: nnx.Module, canvas: Sequence[int]) -> tuple[int, ...]:
-    """The size of what these see of a canvas; the canvas's where there are none."""
+def warped_size(model: nnx.Module, canvas: Sequence[int]) -> tuple[int, ...]:
+    """The size of these transformers' outputs; the canvas's without transformers."""
     for transformer in transformers_on_input(model):
         return transformer.size or tuple(canvas)
     return tuple(canvas)
 
 
-def transform_of(model: Model, ndim: int = 2) -> Transform:
-    """The family of a model's transformers."""
-    return {
-        "affine": Affine(ndim),
-        "projective": Projective(ndim),
-        "tps": ThinPlateSpline((4, 4)),
-    }[model.partition("-")[2]]
+def transform_of(spec: ModelSpec, ndim: int = 2) -> Transform:
+    """The transformation family of a model's transformers."""
+    if spec.transform == "affine":
+        return Affine(ndim)
+    if spec.transform == "projective":
+        return Projective(ndim)
+    return ThinPlateSpline((4, 4))
 
 
 def build(
-    model: Model,
+    spec: ModelSpec,
     network: Network,
     *,
     canvas: Sequence[int],
@@ -171,70 +179,68 @@ def build(
     bound: float | None = None,
     seed: int,
 ) -> nnx.Module:
-    """The widest such model that has at most ``parameters`` parameters.
+    """Build the widest model of a kind with at most ``parameters`` parameters.
 
     Args:
-      model: as in the configuration.
-      network: likewise.
-      canvas: shape ``(H, W, C)`` of the images it sees, ``(D, H, W, C)`` of volumes.
-      size: ``(height, width)`` of the images before they were placed on the canvas.
-      num_classes: of the labels.
-      parameters: the budget.
-      bound: of the transformations, see :class:`BoundedTransformer`.
-      seed: of the weights.
+      spec: the classifier and its transformers.
+      network: the layers, as in the configuration.
+      canvas: shape ``(H, W, C)`` of the input images, ``(D, H, W, C)`` of volumes.
+      size: ``(height, width)`` of the digits before they were placed on the canvas.
+      num_classes: the number of classes.
+      parameters: the largest number of parameters.
+      bound: limit of the transformations; see :class:`BoundedTransformer`.
+      seed: of the initial weights.
     """
     if len(canvas) > 3 and network != "lean":
-        raise ConfigError("of volumes there is a lean network alone: --network lean")
+        raise ConfigError("volumes need the lean network: --network lean")
     if network == "tutorial":
-        if model not in ("cnn", "st_cnn-affine"):
-            raise ConfigError(f"the tutorial has no {model}: cnn or st_cnn-affine")
-        return _tutorial(model, canvas, num_classes, bound, nnx.Rngs(seed))
+        return _tutorial(spec, canvas, num_classes, bound, nnx.Rngs(seed))
 
     def make(width: int) -> nnx.Module:
         rngs = nnx.Rngs(seed)
-        if "st_" not in model:
-            pool = _halving(canvas) if "fcn" in model and network != "paper" else 1
-            return _classifier(model, network, canvas, num_classes, width, pool, rngs)
-        count = 2 if model.startswith("2x") else 1
-        patch = _patch(model, network, canvas, size)
+        if spec.transform is None:
+            is_pooled = spec.classifier == "fcn" and network != "paper"
+            pool = _halving(canvas) if is_pooled else 1
+            return _classifier(spec, network, canvas, num_classes, width, pool, rngs)
+        patch = _patch(spec, network, canvas, size)
         pool = 2 if network == "paper" and patch != tuple(size) else 1
-        seen = (*patch, count * canvas[-1])
+        warped = (*patch, spec.transformers * canvas[-1])
         transformers = [
-            _transformer(model, network, canvas, patch, bound, rngs)
-            for _ in range(count)
+            _transformer(spec, network, canvas, patch, bound, rngs)
+            for _ in range(spec.transformers)
         ]
-        classifier = _classifier(model, network, seen, num_classes, width, pool, rngs)
-        if not model.startswith("multi"):
+        classifier = _classifier(spec, network, warped, num_classes, width, pool, rngs)
+        if not spec.on_features:
             return STN(transformers, classifier)
         if not isinstance(classifier, LeanCNN):
-            raise ConfigError(f"{model} is a lean network alone: --network lean")
-        small = partial(_on_features, model, bound=bound, rngs=rngs)
+            raise ConfigError(f"{spec.name} needs the lean network: --network lean")
+        small = partial(_on_features, spec, bound=bound, rngs=rngs)
         return MultiSTCNN(transformers[0], small, classifier, patch)
 
     return make(_widest(make, parameters))
 
 
 def _patch(
-    model: Model, network: Network, canvas: Sequence[int], size: Sequence[int]
+    spec: ModelSpec, network: Network, canvas: Sequence[int], size: Sequence[int]
 ) -> tuple[int, ...]:
-    """The size of what each of the model's transformers sees."""
+    """The size of each transformer's output."""
     if network == "paper":
         return tuple(canvas[:-1])
-    if len(canvas) > 3:  # as large as the solid is there
+    if len(canvas) > 3:  # the size of the solid
         return (canvas[0] * 7 // 15,) * 3
-    if "fcn" in model:  # wider layers behind fewer pixels learn more
-        largest = 12 if model.startswith("2x") else 20
+    if spec.classifier == "fcn":  # fewer pixels leave parameters for wider layers
+        largest = 12 if spec.transformers > 1 else 20
         return tuple(min(n, largest) for n in size)
     return tuple(size)
 
 
 def _halving(canvas: Sequence[int]) -> int:
-    """By how much fully connected layers average a large canvas down: 2, or 1."""
+    """The factor by which images are pooled before fully connected layers: 1 or 2."""
     return 1 if min(canvas[:-1]) <= 28 else 2
 
 
 def _classifier(
-    model: Model,
+    spec: ModelSpec,
     network: Network,
     shape: Sequence[int],
     num_classes: int,
@@ -243,9 +249,9 @@ def _classifier(
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     if len(shape) > 3:  # a volume
-        inner = _classifier(model, network, shape[1:], num_classes, width, pool, rngs)
+        inner = _classifier(spec, network, shape[1:], num_classes, width, pool, rngs)
         return Projection(inner)
-    if "fcn" in model:
+    if spec.classifier == "fcn":
         return FCN(shape, num_classes, width, rngs, pool)
     if network == "paper":
         return PaperCNN(shape, num_classes, width, rngs, pool)
@@ -254,31 +260,36 @@ def _classifier(
 
 
 def _transformer(
-    model: Model,
+    spec: ModelSpec,
     network: Network,
     canvas: Sequence[int],
     patch: Sequence[int],
     bound: float | None,
     rngs: nnx.Rngs,
 ) -> BoundedTransformer:
-    """Lean: it localizes at about 14x14, fully connected at up to 28x28."""
+    """A transformer of the input.
+
+    The lean CNN's localization network works at about 14x14 pixels, the lean fully
+    connected one at up to 28x28.
+    """
+    is_fcn = spec.classifier == "fcn"
     if network == "paper":
-        kind = DenseLocalization if "fcn" in model else Localization
+        kind = DenseLocalization if is_fcn else Localization
         localization = kind(canvas, rngs=rngs)
-    elif "fcn" in model:
+    elif is_fcn:
         localization = _LeanDense(canvas, rngs)
     else:
-        volume = len(canvas) > 3
+        is_volume = len(canvas) > 3
         localization = Localization(
             canvas,
-            channels=(8, 16) if volume else (20, 40),
-            hidden=64 if volume else 128,
-            downsample=max(min(canvas[:-1]) // (15 if volume else 14), 1),
+            channels=(8, 16) if is_volume else (20, 40),
+            hidden=64 if is_volume else 128,
+            downsample=max(min(canvas[:-1]) // (15 if is_volume else 14), 1),
             rngs=rngs,
         )
     return BoundedTransformer(
         localization,
-        transform_of(model, len(canvas) - 1),
+        transform_of(spec, len(canvas) - 1),
         patch,
         features=localization.features,
         bound=bound,
@@ -287,7 +298,7 @@ def _transformer(
 
 
 class _LeanDense(nnx.Module):
-    """Fully connected, at half the resolution where the canvas is large."""
+    """Fully connected localization network, at half the resolution of large images."""
 
     def __init__(self, canvas: Sequence[int], rngs: nnx.Rngs) -> None:
         *size, channels = canvas
@@ -301,7 +312,7 @@ class _LeanDense(nnx.Module):
 
 
 def _on_features(
-    model: Model, shape: Sequence[int], *, bound: float | None, rngs: nnx.Rngs
+    spec: ModelSpec, shape: Sequence[int], *, bound: float | None, rngs: nnx.Rngs
 ) -> BoundedTransformer:
     localization = Localization(
         shape,
@@ -311,19 +322,21 @@ def _on_features(
         rngs=rngs,
     )
     return BoundedTransformer(
-        localization, transform_of(model), features=32, bound=bound, rngs=rngs
+        localization, transform_of(spec), features=32, bound=bound, rngs=rngs
     )
 
 
 def _tutorial(
-    model: Model,
+    spec: ModelSpec,
     canvas: Sequence[int],
     num_classes: int,
     bound: float | None,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
+    if spec not in (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)):
+        raise ConfigError(f"the tutorial has no {spec.name}: cnn or st_cnn-affine")
     classifier = TutorialCNN(canvas, num_classes, rngs)
-    if model == "cnn":
+    if spec.transform is None:
         return classifier
     localization = TutorialLocalization(canvas, rngs)
     transformer = BoundedTransformer(
@@ -333,7 +346,7 @@ def _tutorial(
 
 
 class TutorialLocalization(nnx.Module):
-    """That of the PyTorch tutorial."""
+    """The localization network of PyTorch's tutorial on spatial transformers."""
 
     def __init__(self, image_shape: Sequence[int], rngs: nnx.Rngs) -> None:
         conv = partial(nnx.Conv, padding="VALID", conv_general_dilated=convolve)
@@ -344,7 +357,7 @@ class TutorialLocalization(nnx.Module):
         self.dense = nnx.Linear(inputs, 32, rngs=rngs, **uniform(inputs))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Images ``(B, H, W, C)`` to features ``(B, 32)``."""
+        """Map images ``(B, H, W, C)`` to features ``(B, 32)``."""
         x = images
         for conv in (self.conv1, self.conv2):
             x = nnx.relu(max_pool(conv(x), 2))
@@ -352,15 +365,15 @@ class TutorialLocalization(nnx.Module):
 
 
 def count_parameters(model: nnx.Module) -> int:
-    """How many numbers the model learns."""
+    """The number of trainable parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 def _widest(make: Callable[[int], nnx.Module], parameters: int) -> int:
-    """The largest width within the budget, from shapes alone.
+    """The largest width with at most ``parameters`` parameters, from shapes alone.
 
-    No layer has more inputs and outputs than the width each way, so that the number of
-    parameters is a polynomial of degree two in it: three widths tell the rest.
+    Each layer's inputs and outputs grow at most linearly with the width. The number of
+    parameters is therefore a quadratic polynomial of it, which three widths determine.
     """
     one, two, three = (
         count_parameters(nnx.eval_shape(lambda width=width: make(width)))

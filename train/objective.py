@@ -1,4 +1,4 @@
-"""What is minimized, and how."""
+"""The loss, its metrics, and the optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from .configs import Config
-from .models import Look
+from .models import TransformerOutput
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -18,41 +18,38 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many of the images are misclassified, in percent."""
+    """Percentage of misclassified images."""
     return 100 * jnp.mean(logits.argmax(axis=-1) != labels)
 
 
-def excess(looks: Sequence[Look]) -> jax.Array:
-    """How far the grids reach beyond the image, squared, in the mean: a penalty with a
-    gradient where the image's own is zero.
+def excess(outputs: Sequence[TransformerOutput]) -> jax.Array:
+    """Mean squared distance of the sampling points outside the image from its border.
+
+    As a penalty it has a gradient where the image's own gradient is zero.
     """
-    beyond = [jnp.maximum(jnp.abs(look.grid) - 1, 0) for look in looks]
+    beyond = [jnp.maximum(jnp.abs(output.grid) - 1, 0) for output in outputs]
     return sum((jnp.square(x).mean() for x in beyond), start=jnp.zeros(()))
 
 
-def outside(looks: Sequence[Look]) -> jax.Array:
-    """How much of the grids lies outside of the image, in percent."""
-    shares = [jnp.mean((jnp.abs(look.grid) > 1).any(axis=-1)) for look in looks]
+def outside(outputs: Sequence[TransformerOutput]) -> jax.Array:
+    """Percentage of the sampling points that lie outside the image."""
+    shares = [jnp.mean((jnp.abs(output.grid) > 1).any(axis=-1)) for output in outputs]
     return 100 * sum(shares, start=jnp.zeros(())) / max(len(shares), 1)
 
 
-def blank(looks: Sequence[Look]) -> jax.Array:
-    """In how many of the images a transformer sees nothing but one shade, in percent.
-
-    One shade: all that it sees is within a hundredth.
-    """
-    shares = [
-        jnp.mean(jnp.ptp(look.seen.reshape(len(look.seen), -1), axis=1) < 0.01)
-        for look in looks
-    ]
+def blank(outputs: Sequence[TransformerOutput]) -> jax.Array:
+    """Percentage of the warped images that are blank: their values differ by < 0.01."""
+    warped = [output.warped.reshape(len(output.warped), -1) for output in outputs]
+    shares = [jnp.mean(jnp.ptp(pixels, axis=1) < 0.01) for pixels in warped]
     return 100 * sum(shares, start=jnp.zeros(())) / max(len(shares), 1)
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """The schedule's, with a learning rate of its own for all that predicts theta.
+    """The schedule's optimizer, with a separate learning rate for the transformers.
 
-    The gradients of the localization network are large, as every pixel of the sampled
-    image adds to them: trained like the rest, it tends to lose the digit for good.
+    Every pixel of the warped image adds to the gradient of the localization network,
+    so it is large. With the classifier's learning rate the transformer can lose the
+    digit permanently.
     """
     localization = _descent(config, config.localization_learning_rate)
     if config.clip is not None:
@@ -63,7 +60,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
             "classification": _descent(config, config.learning_rate),
             "localization": localization,
         },
-        _label,
+        _optimizer_labels,
     )
 
 
@@ -82,8 +79,8 @@ def _descent(config: Config, peak: float) -> optax.GradientTransformation:
     return optax.adam(schedule)
 
 
-def _label(params: object) -> object:
-    """Which learning rate each parameter has: those of a transformer their own."""
+def _optimizer_labels(params: object) -> object:
+    """For each parameter, the name of its optimizer."""
 
     def label(path: tuple, leaf: jax.Array) -> str:
         inside = any("transformer" in str(entry) for entry in path)

@@ -1,9 +1,9 @@
-"""One step of a training, many in one program, and which images they take."""
+"""One training step, many steps in one program, and the images that each step takes."""
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,81 +12,99 @@ import optax
 from flax import nnx
 
 from .configs import Config
-from .models import look
+from .models import logits_and_outputs
 from .objective import blank, cross_entropy, error, excess, outside
 from .tasks import training_examples
 
 Metrics = dict[str, jax.Array]
 
 
+class TrainState(NamedTuple):
+    """The state of a training between two steps."""
+
+    params: Any
+    """The model's parameters, an ``nnx.State``."""
+    opt_state: optax.OptState
+    key: jax.Array
+    """The training's key. A step derives its own from it and its number."""
+    step: jax.Array
+    """The number of steps taken."""
+
+
+class Batch(NamedTuple):
+    """Digits as they are in the data, before their distortion."""
+
+    images: jax.Array
+    """``(B, H, W, C)``, bytes or floats in [0, 1]."""
+    labels: jax.Array
+    """``(B,)``."""
+
+
 def train_steps(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: Config,
-    params: nnx.State,
-    opt_state: optax.OptState,
-    key: jax.Array,
-    first: int,
-    last: int,
+    state: TrainState,
+    last: int | jax.Array,
     chosen: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-) -> tuple[Any, optax.OptState, Metrics]:
-    """The steps from ``first`` to before ``last``; returns the sums of their metrics.
+    data: Batch,
+) -> tuple[TrainState, Metrics]:
+    """Take the steps up to number ``last``; return the sums of their metrics.
 
-    Row i of ``chosen``, ``(rows, batch_size)``, holds the indices of the batch of step
-    ``first + i``.
+    Row i of ``chosen``, ``(rows, batch_size)``, holds the indices in ``data`` of the
+    i-th of these steps.
     """
-    step = partial(train_step, graphdef, optimizer, config)
+    first = state.step
 
-    def arguments(at: jax.Array | int) -> tuple[jax.Array, ...]:
-        batch = chosen[at - first]
-        return jax.random.fold_in(key, at + 1), images[batch], labels[batch]
+    def step(at: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
+        batch = Batch(*(x[chosen[at - first]] for x in data))
+        return train_step(graphdef, optimizer, config, state, batch)
 
     def body(at: jax.Array, carry: tuple) -> tuple:
-        params, opt_state, sums = carry
-        params, opt_state, metrics = step(params, opt_state, *arguments(at))
-        return params, opt_state, jax.tree.map(jnp.add, sums, metrics)
+        state, sums = carry
+        state, metrics = step(at, state)
+        return state, jax.tree.map(jnp.add, sums, metrics)
 
-    metrics = jax.eval_shape(step, params, opt_state, *arguments(first))[2]
+    _, metrics = jax.eval_shape(step, first, state)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-    return jax.lax.fori_loop(first, last, body, (params, opt_state, zeros))
+    last = jnp.asarray(last, first.dtype)
+    return jax.lax.fori_loop(first, last, body, (state, zeros))
 
 
 def train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: Config,
-    params: nnx.State,
-    opt_state: optax.OptState,
-    key: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-) -> tuple[Any, optax.OptState, Metrics]:
-    """One step: make the task's examples of the batch, predict, improve."""
-    images, labels = training_examples(config.task, config.elastic, key, images, labels)
+    state: TrainState,
+    batch: Batch,
+) -> tuple[TrainState, Metrics]:
+    """Take one step: distort the batch, predict, and update the parameters."""
+    key = jax.random.fold_in(state.key, state.step + 1)
+    images, labels = training_examples(config.task, config.elastic, key, *batch)
 
     def loss_fn(params: nnx.State) -> tuple[jax.Array, Metrics]:
         model = nnx.merge(graphdef, params)
-        logits, looks = look(model, images, jax.random.fold_in(key, 1))
+        dropout_key = jax.random.fold_in(key, 1)
+        logits, outputs = logits_and_outputs(model, images, dropout_key)
         loss = cross_entropy(logits, labels)
         metrics = {
             "loss": loss,
             "error": error(logits, labels),
-            "outside": outside(looks),
-            "blank": blank(looks),
+            "outside": outside(outputs),
+            "blank": blank(outputs),
         }
         if config.outside_penalty:
-            loss += config.outside_penalty * excess(looks)
+            loss += config.outside_penalty * excess(outputs)
         return loss, metrics
 
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(params)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, metrics
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state, state.key, state.step + 1), metrics
 
 
-def batch(n: int, size: int, seed: int, step: int) -> np.ndarray:
-    """Indices ``(size,)`` for a step: one shuffled epoch after the other."""
+def batch_indices(n: int, size: int, seed: int, step: int) -> np.ndarray:
+    """Indices ``(size,)`` of a step's images: one shuffled epoch after another."""
     at = np.arange(step * size, (step + 1) * size)
     epochs, within = np.divmod(at, n)
     parts = [_epoch(n, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)]

@@ -1,4 +1,4 @@
-"""From clean digits to what a model sees, and what it should say."""
+"""Tasks: how clean digits become a model's input and its expected output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Examples = tuple[jax.Array, jax.Array]
 def examples(
     task: Task, key: jax.Array, images: jax.Array, labels: jax.Array
 ) -> Examples:
-    """A batch of digits ``(B, H, W, C)``, bytes or floats, as the task's.
+    """Make a task's examples of digits ``(B, H, W, C)``, bytes or floats.
 
     Returns:
       Images on their canvases ``(B, *canvas, C)``, floats, and their labels ``(B,)``.
@@ -29,27 +29,30 @@ def examples(
 def training_examples(
     task: Task, elastic: float, key: jax.Array, images: jax.Array, labels: jax.Array
 ) -> Examples:
-    """The same of digits that are first warped by a spline of so many pixels."""
+    """Make examples of digits that are first warped by a random thin plate spline.
+
+    The displacements of its control points are Gaussian, sigma = ``elastic`` pixels.
+    """
     if elastic:
-        warped = partial(distortions.elastic, scales=(1.0, 1.0), pixels=elastic)
-        own = jax.random.fold_in(key, 0)
-        images, labels = each(warped)(own, as_floats(images), labels)
+        warp = partial(distortions.elastic, scales=(1.0, 1.0), pixels=elastic)
+        warp_key = jax.random.fold_in(key, 0)
+        images, labels = each(warp)(warp_key, as_floats(images), labels)
     return examples(task, key, images, labels)
 
 
 def as_floats(images: ArrayLike) -> jax.Array:
-    """Bytes as floats in [0, 1]; floats as they are."""
+    """Convert bytes to floats in [0, 1]; floats are returned unchanged."""
     images = jnp.asarray(images)
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
 def count_classes(task: Task, digits: int) -> int:
-    """Of the task, where there are so many classes of digits."""
+    """The number of a task's classes, given the number of classes of digits."""
     return 2 * digits - 1 if task == "addition" else digits
 
 
 def each(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:
-    """Every image distorted on its own."""
+    """A task that distorts every image with a key of its own."""
 
     def task(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
         return jax.vmap(distortion)(jax.random.split(key, len(images)), images), labels
@@ -58,17 +61,17 @@ def each(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:
 
 
 def plain(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
-    """The images as they are."""
+    """The undistorted images."""
     return images, labels
 
 
-def tutorial(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
-    """The images as they are, less MNIST's mean, over its standard deviation."""
+def standardized(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
+    """The undistorted images, standardized with MNIST's mean and deviation."""
     return (images - 0.1307) / 0.3081, labels
 
 
 def among_others(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:
-    """Every image distorted among pieces of others of the batch."""
+    """A task that distorts every image, with distractors cut from the whole batch."""
 
     def task(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
         keys = jax.random.split(key, len(images))
@@ -78,8 +81,9 @@ def among_others(distortion: Callable[..., jax.Array]) -> Callable[..., Examples
 
 
 def addition(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
-    """Each digit and another of the batch, both RTS, in channels of their own; the sum
-    of the two (appendix A.1).
+    """Two digits of the batch, each distorted as in RTS, in two channels (A.1).
+
+    The label is the sum of the two.
     """
     keys = jax.random.split(key, 3)
     order = jax.random.permutation(keys[0], len(images))
@@ -91,7 +95,7 @@ def addition(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
 
 TASKS: dict[Task, Callable[..., Examples]] = {
     "plain": plain,
-    "tutorial": tutorial,
+    "tutorial": standardized,
     "patch": among_others(distortions.in_a_patch),
     "r": each(distortions.rotated),
     "rts": each(distortions.rotated_scaled_translated),

@@ -1,8 +1,9 @@
-"""Weights of the PyTorch tutorial's network, in ours.
+"""The network of PyTorch's tutorial with weights that PyTorch trained.
 
 The tutorial (https://docs.pytorch.org/tutorials/intermediate/spatial_transformer_tutorial.html)
-keeps them with ``torch.save(model.state_dict(), ...)``; PyTorch is not needed here if
-they are stored with ``safetensors.torch.save_file(model.state_dict(), FILE)``, or with
+keeps them with ``torch.save(model.state_dict(), ...)``. Reading them here needs no
+PyTorch if they are saved with
+``safetensors.torch.save_file(model.state_dict(), FILE)``, or with
 ``numpy.savez(FILE, **{name: x.numpy() for name, x in model.state_dict().items()})``.
 """
 
@@ -16,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from .idx import DataError
+from .errors import DataError
 from .models import STN, build
+from .specs import ModelSpec
 
-_LAYERS = {  # PyTorch's name: where it is in our STN
+_LAYERS = {  # PyTorch's name: the path in our STN
     "localization.0": ("transformer0", "localization", "conv1"),
     "localization.3": ("transformer0", "localization", "conv2"),
     "fc_loc.0": ("transformer0", "localization", "dense"),
@@ -29,11 +31,11 @@ _LAYERS = {  # PyTorch's name: where it is in our STN
     "fc1": ("classifier", "dense"),
     "fc2": ("classifier", "logits"),
 }
-_BEHIND_PIXELS = {"fc_loc.0": 10, "fc1": 20}  # channels of the features they flatten
+_BEHIND_PIXELS = {"fc_loc.0": 10, "fc1": 20}  # channels of the flattened features
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors or .npz file, by name."""
+    """Read the arrays of a .safetensors or .npz file, by name."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.numpy import load_file
@@ -52,14 +54,15 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 def tutorial(state_dict: Mapping[str, np.ndarray]) -> STN:
     """The tutorial's network with these weights.
 
-    It maps images ``(B, 28, 28, 1)``, normalized as the tutorial's ((x - 0.1307) /
-    0.3081), to logits ``(B, 10)``; the tutorial returns their log-softmax.
+    It maps images ``(B, 28, 28, 1)``, normalized as in the tutorial by
+    (x - 0.1307) / 0.3081, to logits ``(B, 10)``. The tutorial's network returns their
+    log-softmax.
 
     Raises:
-      DataError: names or shapes that are not the tutorial's.
+      DataError: the names or shapes are not the tutorial's.
     """
     model = build(
-        "st_cnn-affine",
+        ModelSpec("cnn", "affine", 1),
         "tutorial",
         canvas=(28, 28, 1),
         size=(28, 28),
@@ -86,8 +89,10 @@ def tutorial(state_dict: Mapping[str, np.ndarray]) -> STN:
 
 
 def _kernel(weight: np.ndarray, name: str) -> np.ndarray:
-    """PyTorch's (out, in, height, width) or (out, in) as (height, width, in, out) or
-    (in, out); behind a flattening its channels come first, ours last.
+    """Transpose PyTorch's weights to (height, width, in, out) or (in, out).
+
+    A layer behind flattened features also permutes its inputs: PyTorch flattens
+    (channels, height, width), this network (height, width, channels).
     """
     if weight.ndim == 4:
         return weight.transpose(2, 3, 1, 0)
@@ -101,6 +106,7 @@ def _kernel(weight: np.ndarray, name: str) -> np.ndarray:
 def _assign(variable: nnx.Variable, array: np.ndarray, name: str) -> None:
     if array.shape != variable[...].shape:
         raise DataError(
-            f"{name} has the shape {array.shape}, as ours {variable[...].shape} is due"
+            f"{name}: expected the shape {variable[...].shape} in our layout, got "
+            f"{array.shape}"
         )
     variable[...] = jnp.asarray(array, variable[...].dtype)

@@ -1,4 +1,4 @@
-"""What a training leaves behind, and how it tells where its numbers come from."""
+"""Files of results: how they are written and read, and their provenance."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ from matplotlib.figure import Figure
 
 import stn_jax
 
-from .configs import Colocalization, Config, meaning
+from .configs import Colocalization, Config, settings_of
 from .data import Dataset
+from .errors import ResultsError
 from .folder import Folder
-from .loop import Looks, Trained
+from .loop import Snapshots, Trained
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
 
 
-class ResultsError(Exception):
-    """Results that are missing or unreadable."""
-
-
-def document(
+def run_document(
     name: str, config: Config, data: Dataset, trained: list[Trained]
 ) -> dict[str, Any]:
-    """The numbers of a run, and how they came about."""
+    """The results of a run and their provenance, as they are stored."""
     models = [
         {
-            "model": run.name,
+            "model": run.spec.name,
             "parameters": run.parameters,
             "test_error": run.test_error,
             "seconds": round(run.seconds, 1),
@@ -52,7 +49,7 @@ def document(
 def provenance(
     name: str, config: Config | Colocalization, data: Dataset
 ) -> dict[str, Any]:
-    """All that tells how numbers came about."""
+    """The command, date, device, versions, settings and data of a run."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "name": name,
@@ -64,7 +61,7 @@ def provenance(
             "python": platform.python_version(),
             **{package: version(package) for package in packages},
         },
-        "config": meaning(config),
+        "config": settings_of(config),
         "data": {
             "name": data.name,
             "training_images": len(data.train_labels),
@@ -74,21 +71,21 @@ def provenance(
 
 
 def device() -> str:
-    """What computes."""
+    """The accelerator, if there is one, and the number of usable CPU cores."""
     first = jax.devices()[0]
-    usable = getattr(os, "sched_getaffinity", None)  # fewer, where a run is pinned
+    usable = getattr(os, "sched_getaffinity", None)  # excludes cores denied to us
     count = len(usable(0)) if usable else os.cpu_count()
     cores = f"{count} CPU core{'s' if count != 1 else ''}"
     return cores if first.platform == "cpu" else f"{first.device_kind}, {cores}"
 
 
-def read(path: Path) -> Any:
-    """A document that ``document`` made."""
+def read_json(path: Path) -> Any:
+    """Read stored results."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise ResultsError(f"{path}: no such file; has the run ended?") from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}") from error
 
 
@@ -99,7 +96,7 @@ def write_json(folder: Folder, name: str, value: Any) -> Path:
 
 
 def write_figure(folder: Folder, name: str, figure: Figure) -> Path:
-    """Write a figure in the format that the name's suffix says."""
+    """Write a figure in the format of the name's suffix."""
     return folder.write(name, lambda path: figure.savefig(path, dpi=120))
 
 
@@ -113,9 +110,9 @@ def write_arrays(folder: Folder, name: str, arrays: Mapping[str, Any]) -> Path:
     return folder.write(name, save)
 
 
-def read_looks(path: Path) -> Looks:
-    """The ``Looks`` whose fields an .npz archive holds."""
+def read_snapshots(path: Path) -> Snapshots:
+    """Read an archive of the fields of :class:`Snapshots`."""
     with np.load(path, allow_pickle=False) as arrays:
-        found: dict[str, Any] = {name: arrays[name] for name in Looks._fields}
+        found: dict[str, Any] = {name: arrays[name] for name in Snapshots._fields}
     found["size"] = tuple(found["size"].tolist())
-    return Looks(**found)
+    return Snapshots(**found)

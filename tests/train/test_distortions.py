@@ -1,4 +1,4 @@
-"""The distortions, against SciPy: they are made with the library they help to test."""
+"""The distortions, against SciPy, because they are made with this library."""
 
 import jax
 import jax.numpy as jnp
@@ -96,8 +96,8 @@ def test_rts_magnifies_by_07_to_12_and_goes_everywhere(glyph):
     assert (np.asarray(images)[:, [0, -1]] < 0.01).mean() > 0.98  # hardly cut
 
 
-def test_a_patch_holds_the_digit_and_pieces(glyph, monkeypatch):
-    """E from 0.65 times the size on, in focus here, with room for three pieces."""
+def test_a_patch_holds_the_digit_and_distractors(glyph, monkeypatch):
+    """E from 0.65 times the size on, in focus here, with three distractors."""
     monkeypatch.setattr(jax.random, "choice", lambda *_: 0.0)
     images = jnp.tile(glyph, (300, 1, 1, 1))
     make = jax.vmap(distortions.in_a_patch, (0, 0, None))
@@ -128,10 +128,10 @@ def test_blurred_is_scipys_gaussian_filter(width):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-def test_moved_goes_everywhere_within_its_pixels_and_loses_what_leaves():
+def test_shifts_are_integers_within_their_range_and_fill_with_zeros():
     image = jnp.arange(1.0, 31).reshape(5, 6, 1)
     moved = np.asarray(
-        jax.vmap(lambda key: distortions.moved(key, image, 2))(
+        jax.vmap(lambda key: distortions.shifted(key, image, 2))(
             jax.random.split(jax.random.key(0), 500)
         )
     )
@@ -142,7 +142,7 @@ def test_moved_goes_everywhere_within_its_pixels_and_loses_what_leaves():
         (place,) = [at for at, there in places.items() if (there == one).all()]
         seen[place] += 1
     assert min(seen.values()) > 5  # 20 of each
-    still = distortions.moved(jax.random.key(0), image, 0)
+    still = distortions.shifted(jax.random.key(0), image, 0)
     np.testing.assert_array_equal(still, image)
 
 
@@ -154,7 +154,7 @@ def test_blurred_by_nothing():
 
 @pytest.mark.parametrize("each_way", [False, True])
 def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch, each_way):
-    """SciPy reads the image at the positions that a homography through the corners
+    """SciPy samples the image at the positions that a homography through the corners
     gives, which NumPy solves for here.
     """
     corners = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -230,8 +230,8 @@ def test_e_is_scipys_thin_plate_spline(glyph, monkeypatch):
     ours = distortions.elastic(jax.random.key(0), jnp.asarray(glyph))
     line = np.linspace(-1, 1, 4)
     lattice = np.stack(np.meshgrid(line, line), axis=-1).reshape(16, 2)
-    read_at = lattice / 0.8 + 1.5 / 14 * drawn
-    spline = interpolate.RBFInterpolator(lattice, read_at, kernel="thin_plate_spline")
+    source = lattice / 0.8 + 1.5 / 14 * drawn
+    spline = interpolate.RBFInterpolator(lattice, source, kernel="thin_plate_spline")
     line = (np.arange(28) + 0.5) / 14 - 1
     pixels = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     at = spline(pixels).T[::-1] * 14 + 13.5
@@ -254,7 +254,7 @@ def test_a_shift_is_of_all_points_together():
 
 
 def test_training_digits_are_warped_by_so_many_pixels():
-    """A ramp tells where it was read: beside each control point by a normal."""
+    """On a ramp, values are positions: they have Gaussian displacements."""
     ramp = jnp.broadcast_to(jnp.arange(28.0)[:, None], (28, 28, 1))
     ramps = jnp.broadcast_to(ramp, (1000, 28, 28, 1))
     labels = jnp.arange(1000)
@@ -278,10 +278,8 @@ def test_without_it_they_are_those_of_the_task(glyph):
     assert np.abs(warped - trained).max() > 0.1
 
 
-def test_tc_has_the_digit_whole_and_six_pieces_of_others():
-    """The digit is all of one shade, the others of another, so that they are told
-    apart; bits of the place are whole pixels.
-    """
+def test_tc_has_the_whole_digit_and_six_distractors():
+    """The digit has another shade than the distractors. Shifts are integers."""
     images = np.full((8, 28, 28, 1), 0.25, np.float32)
     images[0] = 1.0
     places = set()
@@ -294,14 +292,14 @@ def test_tc_has_the_digit_whole_and_six_pieces_of_others():
         places.add((int(y), int(x)))
         rest = out[0, ..., 0].copy()
         rest[y : y + 28, x : x + 28] = 0
-        assert rest.sum() <= 6 * 36  # six pieces of 6x6, some of the bright one
+        assert rest.sum() <= 6 * 36  # six distractors of 6x6, some of the bright digit
         assert set(np.unique(out)) <= {0.0, 0.25, 1.0}
     assert len(places) > 15
     assert {min(p) for p in places} != {max(p) for p in places}
 
 
 def test_addition_shows_two_digits_and_asks_for_their_sum():
-    """Each image is as bright as its label says, so that the picture tells the sum."""
+    """The brightness of each image is its label, so that the sum follows from it."""
     labels = jnp.arange(10)
     images = jnp.ones((10, 28, 28, 1)) * (1 + labels)[:, None, None, None] / 10
     out, sums = examples("addition", jax.random.key(0), images, labels)

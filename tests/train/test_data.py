@@ -1,4 +1,4 @@
-"""Sources of data, and what they say when something is wrong."""
+"""Sources of data, and their errors."""
 
 import functools
 import gzip
@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from train.data import load, load_npz
-from train.idx import MNIST_FILES, DataError, read_idx, read_mnist
+from train.errors import DataError
+from train.idx import MNIST_FILES, read_idx, read_mnist
 
 
 def idx_bytes(array):
@@ -64,12 +65,15 @@ def test_idx_files_are_read_as_they_are_or_gzipped(tmp_path, rng, zipped):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda b: b[:-1], "truncated: 75 bytes, where its header announces 76"),
-        (lambda b: b + b"x", "too long: 77 bytes, where its header announces 76"),
+        (lambda b: b[:-1], "truncated: expected 76 bytes by its header, got 75"),
+        (lambda b: b + b"x", "too long: expected 76 bytes by its header, got 77"),
         (lambda b: b[:9], "is not an IDX file of bytes"),
         (lambda b: b"", "is not an IDX file of bytes"),
         (lambda b: b"<html>not found</html>", "is not an IDX file of bytes"),
-        (lambda b: b[:20] + b"\xff" + b[21:], "corrupted, or not MNIST's: the SHA-256"),
+        (
+            lambda b: b[:20] + b"\xff" + b[21:],
+            "corrupted, or not MNIST's: expected the SHA-256",
+        ),
     ],
 )
 def test_damaged_idx_files(tmp_path, damage, message):
@@ -81,7 +85,7 @@ def test_damaged_idx_files(tmp_path, damage, message):
     with pytest.raises(DataError, match=message) as info:
         read_idx(path, hashlib.sha256(content).hexdigest())
     assert str(path) in str(info.value)
-    assert "The ways out" in str(info.value)
+    assert "What you can do" in str(info.value)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,7 @@ def test_an_npz_file_of_any_size_and_number_of_classes(tmp_path, rng):
         ),
         ({"x_train": np.full((8, 5, 7), np.nan)}, r"floats in \[0, 1\]"),
         ({"x_train": np.zeros((8, 5, 7), int)}, r"must be bytes .*got int64"),
-        ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "they must be alike"),
+        ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "the shapes must be equal"),
         ({"y_test": np.array([{}, 1, 2, 3])}, "allow_pickle"),
     ],
 )
@@ -187,7 +191,7 @@ def test_damaged_npz_files(tmp_path, rng):
     whole = path.read_bytes()
     for content in (whole[:-40], whole[: len(whole) // 2], b"", b"hello"):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"truncated or corrupted, or no .npz"):
+        with pytest.raises(DataError, match=r"truncated, corrupted, or not an .npz"):
             load_npz(path)
     with pytest.raises(DataError, match="no such file"):
         load_npz(tmp_path / "none.npz")

@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from trainings import begun
 
 from train.__main__ import main
 from train.checkpoints import Checkpoint
-from train.folder import MARKER, Folder, OutputError
+from train.errors import OutputError
+from train.folder import MARKER, Folder
 
 OPTIONS = ["--dataset", "digits", "--steps", "4", "--batch-size", "8"]
 OPTIONS += ["--parameters", "60000"]
@@ -23,12 +25,6 @@ def contents(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
-
-
-def begun(path, kind="run"):
-    folder = Folder(path, kind)
-    folder.begin({})
-    return folder
 
 
 # through the command line

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from safetensors.numpy import save_file
+from trainings import ST_CNN
 
-from train.idx import DataError
+from train.errors import DataError
 from train.models import build
 from train.torch_weights import read_state_dict, tutorial
-
-from conftest import ROOT  # isort: skip
 
 FIXTURES = ROOT / "tests" / "fixtures"
 
@@ -27,7 +27,7 @@ def test_the_logits_are_pytorchs(state_dict):
 def test_it_starts_as_in_pytorch():
     """Uniform within 1 / sqrt(the inputs of each output)."""
     sizes = {"canvas": (28, 28, 1), "size": (28, 28), "num_classes": 10}
-    model = build("st_cnn-affine", "tutorial", **sizes, parameters=400_000, seed=0)
+    model = build(ST_CNN, "tutorial", **sizes, parameters=400_000, seed=0)
     transformer, classifier = model.transformer0, model.classifier
     layers = {
         49: transformer.localization.conv1,
@@ -60,7 +60,9 @@ def test_what_is_not_the_tutorials_is_named(state_dict):
     with pytest.raises(DataError, match=r"unknown are \['fc3\.bias'\]"):
         tutorial({**state_dict, "fc3.bias": np.zeros(1)})
     wrong = {**state_dict, "conv1.weight": np.zeros((10, 3, 5, 5), np.float32)}
-    with pytest.raises(DataError, match=r"conv1\.weight has the shape \(5, 5, 3, 10\)"):
+    with pytest.raises(
+        DataError, match=r"conv1\.weight: expected the shape \(5, 5, 1, 10\)"
+    ):
         tutorial(wrong)
 
 

@@ -1,4 +1,4 @@
-"""The convolution that a CPU derives fast, against XLA's."""
+"""The convolution with fast gradients on a CPU, against XLA's."""
 
 from functools import partial
 

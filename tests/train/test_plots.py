@@ -1,0 +1,52 @@
+"""Figures and animations of the transformers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from trainings import SETUP, ST_CNN, begun, few
+
+from train import artifacts, plots
+from train.data import load
+from train.loop import fit
+from train.specs import ModelSpec
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return few(load("digits"), 60)
+
+
+@pytest.mark.slow
+def test_snapshots_are_stored_and_animated(digits, tmp_path):
+    folder = begun(tmp_path)
+    two = ModelSpec("fcn", "affine", 2)
+    for spec, task in ((two, "addition"), (ST_CNN, "3d30")):
+        setup = dataclasses.replace(SETUP, task=task, steps=3, parameters=300_000)
+        (run,) = fit(setup, spec, digits)
+        assert run.snapshots.params.shape[:2] == (3, spec.transformers)
+        artifacts.write_arrays(folder, "looks.npz", run.snapshots._asdict())
+        snapshots = artifacts.read_snapshots(tmp_path / "looks.npz")
+        for a, b in zip(snapshots, run.snapshots, strict=True):
+            np.testing.assert_array_equal(a, b)
+        figure = plots.transformer_figure({spec: snapshots})
+        artifacts.write_figure(folder, "look.png", figure)
+        plots.animate(spec, snapshots, tmp_path / "look.gif")
+        assert (tmp_path / "look.gif").read_bytes()[:6] == b"GIF89a"
+
+
+@pytest.mark.slow
+def test_the_outline_of_the_identity(digits):
+    """The identity's outline runs through the outermost pixels' centers."""
+    (run,) = fit(dataclasses.replace(SETUP, steps=1), ST_CNN, digits)
+    snapshots = run.snapshots._replace(
+        params=np.tile([1.0, 0, 0, 0, 1, 0], (1, 1, 10, 1))
+    )
+    outlines, warped = plots.outlines_and_warped(
+        ST_CNN, snapshots, snapshots.params[0, 0]
+    )
+    upper, rest = outlines[0]
+    np.testing.assert_allclose(upper[[0, -1]], [[0, 0], [27, 0]], atol=1e-4)
+    np.testing.assert_allclose(rest[0], [27, 0], atol=1e-4)
+    np.testing.assert_allclose(rest[-1], [0, 0], atol=1e-4)
+    np.testing.assert_allclose(warped, snapshots.images, atol=1e-5)

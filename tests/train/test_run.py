@@ -1,0 +1,141 @@
+"""Runs from the command line."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from train.__main__ import main
+from train.checkpoints import Checkpoint
+from train.folder import MARKER
+
+
+def npz(path, rng, size=(20, 24), channels=3, classes=4):
+    names = {"train": 40, "test": 21}
+    arrays = {}
+    for split, count in names.items():
+        labels = np.arange(count) % classes
+        images = 0.1 * rng.uniform(size=(count, *size, channels))
+        for image, label in zip(images, labels, strict=True):
+            image[4 + 3 * label : 7 + 3 * label, 5:15] += 0.9
+        arrays |= {f"x_{split}": images, f"y_{split}": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+OPTIONS = ["--steps", "6", "--batch-size", "16", "--eval-every", "3"]
+
+
+def test_a_run_from_the_command_line(tmp_path, rng, capsys):
+    """On color images of another size, already distorted."""
+    out = tmp_path / "out"
+    data = npz(tmp_path / "mine.npz", rng)
+    arguments = ["run", "r", "--dataset", str(data), "--task", "plain", *OPTIONS]
+    models = ["cnn", "st_cnn-affine"]
+    arguments += ["--models", *models, "--out", str(out)]
+    assert main(arguments) == 0
+    files = {path.name for path in out.iterdir()} - {MARKER}
+    assert files == {"metrics.jsonl", "results.json", "figure.png", "curves.png"}
+    rows = [
+        json.loads(line)
+        for line in (out / "metrics.jsonl").read_text().split("\n")[:-1]
+    ]
+    assert {row["model"] for row in rows} == set(models)
+    document = json.loads((out / "results.json").read_text())
+    assert document["config"]["steps"] == 6
+    assert document["data"] == {
+        "name": "mine",
+        "training_images": 40,
+        "test_images": 21,
+    }
+    assert document["versions"]["jax"] == jax.__version__
+    for model, name in zip(document["models"], models, strict=True):
+        own = [row for row in rows if row["model"] == name]
+        assert model["test_error"] == own[-1]["test_error"]
+        assert [row["step"] for row in own if "test_error" in row] == [3, 6]
+        assert model["parameters"] <= 400_000
+    printed = capsys.readouterr().out
+    for text in ("ST-CNN affine", "parameters", "seconds", "figure.png", "curves.png"):
+        assert text in printed
+    # a second time: nothing is replaced silently
+    before = (out / "results.json").read_bytes()
+    assert main(arguments) == 1
+    assert "holds the results of an earlier run" in capsys.readouterr().err
+    assert (out / "results.json").read_bytes() == before
+    assert main([*arguments, "--overwrite", "--models", "cnn"]) == 0
+    document = json.loads((out / "results.json").read_text())
+    assert [model["model"] for model in document["models"]] == ["cnn"]
+
+
+@pytest.mark.slow
+def test_results_go_under_runs_by_default(tmp_path, rng, monkeypatch):
+    data = npz(tmp_path / "mine.npz", rng, channels=2)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "rts-cnn", "--dataset", str(data), *OPTIONS]) == 0
+    assert (tmp_path / "runs" / "rts-cnn" / "figure.png").exists()
+
+
+def test_a_run_that_was_stopped_continues_with_resume(tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "out")
+    options = ["--dataset", "digits", "--steps", "8", "--batch-size", "8"]
+    arguments = ["run", "r-fcn", *options, "--out", out, "--parameters", "60000"]
+    save = Checkpoint.save
+
+    def interrupted(self, step, *rest):
+        save(self, step, *rest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", interrupted)
+        assert main(arguments) == 130
+    assert "stopped" in capsys.readouterr().err
+    assert main(arguments) == 1
+    assert "Continue it with --resume" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    rows = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [*range(1, 9)]
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    # a run that has ended is not begun again
+    assert main([*arguments, "--resume"]) == 1
+    assert "holds the results of an earlier run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_collapse_is_reported(tmp_path, capsys):
+    """An absurd learning rate moves the transformer off the image at once."""
+    arguments = ["run", "r-st_cnn-affine", "--dataset", "digits", "--steps", "30"]
+    arguments += ["--batch-size", "8", "--parameters", "60000"]
+    arguments += ["--localization-learning-rate", "30", "--out", str(tmp_path / "x")]
+    assert main(arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The transformer of ST-CNN affine has collapsed: " in printed
+    assert "its output is blank for" in printed or "of its grid lies outside" in printed
+    rows = (tmp_path / "x" / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(rows[-1])
+    assert last["blank"] > 50 or last["outside"] > 90
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "none.npz"], "none.npz: no such file"),
+        (["--dataset", "mnist", "--data-dir", "nowhere"], "nowhere is not a folder"),
+        (["--dataset", "digits", "--parameters", "9"], "--parameters 9 is too few"),
+    ],
+)
+def test_errors_have_no_traceback(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "r-cnn", *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_out_must_be_a_folder(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert main(["run", "r-cnn", "--dataset", "digits", "--out", str(file)]) == 1
+    assert "is a file, not a folder" in capsys.readouterr().err
+    assert file.read_text() == "mine"

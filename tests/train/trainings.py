@@ -1,0 +1,42 @@
+"""Small trainings and folders that several tests share."""
+
+import dataclasses
+
+from train.configs import Config
+from train.data import Dataset
+from train.folder import Folder
+from train.specs import ModelSpec
+
+CNN, ST_CNN = ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)
+
+SETUP = Config(
+    (ST_CNN,),
+    "r",
+    dataset="digits",
+    parameters=60_000,
+    steps=9,
+    batch_size=8,
+    eval_every=6,
+)
+
+
+def config(**changes):
+    base = Config(models=(CNN,), task="r", steps=4, batch_size=16)
+    return dataclasses.replace(base, parameters=100_000, **changes)
+
+
+def few(data, count):
+    """A dataset of the first training and test images."""
+    return Dataset(data.name, *(x[:count] for x in data[1:5]), data.num_classes)
+
+
+def without_timings(rows):
+    timings = ("seconds", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in timings} for row in rows]
+
+
+def begun(path, kind="run"):
+    """A new output folder."""
+    folder = Folder(path, kind)
+    folder.begin({})
+    return folder

@@ -1,0 +1,198 @@
+"""A table of trainings: models on tasks, each under several seeds.
+
+A cell is a model on a task. The result of each of its seeds is a file, which is written
+when the training has ended. Finished trainings are not repeated; a stopped one
+continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import tyro
+from rich.console import Console
+
+from . import artifacts
+from .checkpoints import Checkpoint
+from .configs import (
+    DISTORTED,
+    TASKS,
+    Config,
+    Task,
+    Training,
+    differences,
+    settings_of,
+    with_defaults,
+)
+from .data import Dataset, load
+from .errors import ConfigError, OutputError
+from .folder import Folder
+from .loop import Trained, fit
+from .run import collapse_warning, progress, row_display
+from .specs import ModelOption, ModelSpec
+
+Cell = tuple[Task, ModelSpec]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train the models of a table on its tasks, except for finished trainings."""
+
+    out: Path
+    """Folder of the table. Finished results in it are kept."""
+    columns: tuple[Task, ...] = ("r", "rts", "p", "e", "tc")
+    """Tasks, as of run --task."""
+    rows: tuple[ModelOption, ...] = DISTORTED
+    """Models. Each is trained on those of the tasks that it is made for."""
+    seeds: int = 3
+    """Number of seeds of each cell: 0, 1, ..."""
+    together: int | None = None
+    """Seeds trained in parallel in one program. Default: 1 on a CPU; otherwise all, and
+    fewer if memory runs out."""
+    minutes: float = 2.0
+    """Minutes between two checkpoints."""
+    training: Annotated[Training, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=Training
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "together"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1; got {value}")
+        for name in ("columns", "rows"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must not be empty")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells: each task with the models that are made for it."""
+        return [
+            (task, spec)
+            for task in self.columns
+            for spec in self.rows
+            if task not in TASKS or spec in TASKS[task][1]
+        ]
+
+    def config(self, task: Task, spec: ModelSpec) -> Config:
+        """The configuration of a cell."""
+        return Config((spec,), task, **vars(self.training))
+
+
+def run_sweep(sweep: Sweep, console: Console) -> Path:
+    """Train what is left of the table; return its folder."""
+    folder = Folder(sweep.out, "table")
+    is_new = folder.marker() is None
+    left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
+    data = load(sweep.training.dataset, sweep.training.data_dir)
+    if is_new:
+        folder.begin({})
+    count = sum(map(len, left.values()))
+    console.print(
+        f"{len(left)} cells, {sweep.seeds} seeds each: {count} trainings left, of "
+        f"{sweep.training.steps:,} steps, on {artifacts.device()}"
+    )
+    for cell, seeds in left.items():
+        if seeds:
+            _train_cell(folder, sweep, cell, seeds, data, console)
+    return sweep.out
+
+
+def _left(folder: Folder, sweep: Sweep, cell: Cell) -> list[int]:
+    """The seeds of a cell without results; raise OutputError on other settings."""
+    left = []
+    for seed in range(sweep.seeds):
+        names = [_file(cell, seed, suffix) for suffix in ("json", "jsonl", "npz")]
+        folder.check(names)
+        if not folder.holds(names[0]):
+            left.append(seed)
+            continue
+        path = folder.path / names[0]
+        stored = with_defaults(artifacts.read_json(path)["config"])
+        if differ := differences(stored, _cell_settings(sweep, cell)):
+            raise OutputError(
+                f"{path} was trained with other settings: {differ}. Name another "
+                "folder with --out"
+            )
+    return left
+
+
+def _cell_settings(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    settings = settings_of(sweep.config(*cell))
+    return {k: value for k, value in settings.items() if k not in ("seed", "models")}
+
+
+def _train_cell(
+    folder: Folder,
+    sweep: Sweep,
+    cell: Cell,
+    seeds: Sequence[int],
+    data: Dataset,
+    console: Console,
+) -> None:
+    """Train a cell, as many seeds in parallel as fit into memory."""
+    at_once = sweep.together or (1 if jax.default_backend() == "cpu" else len(seeds))
+    while seeds:
+        try:
+            _train_seeds(folder, sweep, cell, seeds[:at_once], data, console)
+        except jax.errors.JaxRuntimeError as error:
+            if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            at_once //= 2
+            console.print(f"out of memory: {at_once} seeds in parallel from here on")
+            continue
+        seeds = seeds[at_once:]
+
+
+def _train_seeds(
+    folder: Folder,
+    sweep: Sweep,
+    cell: Cell,
+    seeds: Sequence[int],
+    data: Dataset,
+    console: Console,
+) -> None:
+    """Train some seeds of a cell in parallel and write their results."""
+    task, spec = cell
+    config = sweep.config(task, spec)
+    numbers = "-".join(map(str, seeds))
+    checkpoint = Checkpoint(folder, f"{task}-{spec.name}/checkpoint-{numbers}")
+    with progress(console) as bar:
+        name = f"{task.upper()} {spec.label} {numbers}"
+        trained = fit(
+            config,
+            spec,
+            data,
+            row_display(bar, name, config.steps),
+            seeds=seeds,
+            checkpoint=checkpoint,
+            every=60 * sweep.minutes,
+        )
+    for run in trained:
+        _write_result(folder, replace(config, seed=run.seed), run, data)
+        if run.collapse:
+            console.print(collapse_warning(run), soft_wrap=True)
+    checkpoint.remove()
+
+
+def _write_result(folder: Folder, config: Config, run: Trained, data: Dataset) -> None:
+    """Write the metrics, the snapshots, and last the result, which marks the end."""
+    cell = config.task, run.spec
+    lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+    metrics = _file(cell, run.seed, "jsonl")
+    folder.write(metrics, lambda path: path.write_text(lines))
+    snapshots = _file(cell, run.seed, "npz")
+    artifacts.write_arrays(folder, snapshots, run.snapshots._asdict())
+    name = f"{config.task}-{run.spec.name}"
+    document = artifacts.run_document(name, config, data, [run])
+    artifacts.write_json(folder, _file(cell, run.seed, "json"), document)
+
+
+def _file(cell: Cell, seed: int, suffix: str) -> str:
+    task, spec = cell
+    return f"{task}-{spec.name}/seed-{seed}.{suffix}"
