@@ -51,7 +51,7 @@ SCHEDULES: dict[Schedule, dict[str, Any]] = {
     },
 }
 
-# without the penalty one of two transformers side by side loses its digit
+# with two transformers, one of them can lose its digit if there is no penalty
 OUTSIDE_PENALTY: dict[Task, float] = {"addition": 1.0}
 
 # settings that do not change the results

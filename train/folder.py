@@ -18,7 +18,10 @@ from .errors import OutputError
 
 MARKER = ".stn_jax_train.json"
 PROGRAM = "python -m train"
-ADVICE = "Name another folder with --out."
+ADVICE = (
+    "Name another folder with --out. If it holds results of an earlier version, which "
+    "kept no list of its files, move or delete them yourself."
+)
 
 Kind = Literal["run", "table"]
 
@@ -29,7 +32,7 @@ class Marker:
 
     kind: Kind
     settings: dict[str, Any]
-    """The settings that determine the results, as JSON stores them."""
+    """The settings that determine the results."""
     files: tuple[str, ...] = ()
     """The files that this program wrote, relative to the folder."""
 
@@ -60,8 +63,8 @@ class Folder:
             marker = self._parse((self.path / MARKER).read_text())
         if marker.kind != self.kind:
             raise OutputError(
-                f"{self.path} holds the results of python -m train {marker.kind}. "
-                + self.advice
+                f"{self.path} holds results of python -m train {marker.kind}, not of "
+                f"python -m train {self.kind}"
             )
         return marker
 
@@ -81,8 +84,8 @@ class Folder:
         for path in (self.path / name for name in names if name not in own):
             if path.exists() or path.is_symlink():
                 raise OutputError(
-                    f"{path} was not written by this program. Move it, or choose "
-                    f"another folder. {self.advice}"
+                    f"{path} was not written by this program, and is not replaced. "
+                    "Move it, or name another folder"
                 )
 
     def begin(self, settings: dict[str, Any]) -> None:
@@ -129,7 +132,7 @@ class Folder:
         self.check([name])
         marker = self.marker()
         if marker is None:
-            raise OutputError(f"{self.path} has been removed")
+            raise OutputError(f"{self.path} was removed while it was written to")
         if name not in marker.files:
             self._mark(Marker(self.kind, marker.settings, (*marker.files, name)))
         return self.path / name
@@ -149,8 +152,8 @@ class Folder:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(
-                f"{self.path / MARKER} is corrupt or not of this program, so that "
-                f"nothing in {self.path} is changed. {self.advice}"
+                f"{self.path / MARKER} is corrupt or not of this program. Nothing in "
+                f"{self.path} was changed. {self.advice}"
             ) from error
         return marker
 
@@ -164,9 +167,7 @@ class Folder:
     def _is_foreign(self) -> str:
         return (
             f"{self.path} is not empty, and this program did not make it: it has no "
-            f"{MARKER}. Nothing in it was changed. {self.advice} If it holds results "
-            "of an earlier version, which kept no list of its files, move or delete "
-            "them yourself."
+            f"{MARKER}. Nothing in it was changed. {self.advice}"
         )
 
     @contextmanager

@@ -25,18 +25,18 @@ from .tables import Cells, Document, cells_of, task_tables, tasks_of
 TICKS = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90)
 MARKDOWN, FIGURE, MERGED = "report.md", "report.png", "report.json"
 ADVICE = (
-    "To see its results without writing to it: python -m train compare "
-    "DIR/*/seed-*.json, or python -m train report DIR/report.json."
+    "Results of an earlier version can be read without writing to their folder: "
+    "python -m train compare DIR/*/seed-*.json, or python -m train report "
+    "DIR/report.json."
 )
 
 
 def write_report(path: Path, animate: bool = False) -> str:
     """Report on a folder of ``python -m train table``; return the tables as Markdown.
 
-    The folder then also holds the Markdown as ``report.md``; ``report.png``, the errors
-    and the paper's; ``report.json``, all results in one file; and ``looks-TASK.png``,
-    what the transformers of seed 0 do. ``animate`` adds ``TASK-MODEL.gif`` for each
-    model with transformers.
+    The function writes the Markdown to ``report.md``, the errors and the paper's as a
+    figure to ``report.png``, all results to ``report.json``, and the transformers of
+    seed 0 to ``looks-TASK.png``; with ``animate`` also to ``TASK-MODEL.gif``.
 
     ``path`` can also be a ``report.json``. Then nothing is written.
     """

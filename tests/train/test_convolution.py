@@ -42,7 +42,7 @@ def test_volumes(rng):
 @pytest.mark.parametrize(
     "options", [{"feature_group_count": 2}, {"rhs_dilation": (2, 2)}]
 )
-def test_what_the_patches_do_not_know_is_left_to_xla(rng, options):
+def test_groups_and_dilations_are_left_to_xla(rng, options):
     images = rng.normal(size=(2, 9, 9, 4)).astype(np.float32)
     inputs = 4 // options.get("feature_group_count", 1)
     kernel = rng.normal(size=(3, 3, inputs, 6)).astype(np.float32)

@@ -12,8 +12,8 @@ from train.tasks import count_classes, examples, training_examples
 
 def distort(task, key, images):
     labels = jnp.arange(len(images)) % 10
-    images, seen = examples(task, key, images, labels)
-    np.testing.assert_array_equal(seen, labels)
+    images, unchanged = examples(task, key, images, labels)
+    np.testing.assert_array_equal(unchanged, labels)
     return images
 
 
@@ -51,11 +51,11 @@ def test_an_image_lands_where_scipy_puts_it(glyph, size, angle, scale, center):
     image = np.pad(image, ((0, 0), (0, size[1] - 28), (0, 0)))
     canvas = (40, 50)
     ours = distortions._place(image, canvas, angle, scale, np.array(center))
-    theirs = place(image, canvas, angle, scale, center)
-    np.testing.assert_allclose(ours[..., 0], theirs, atol=2e-5)
+    expected = place(image, canvas, angle, scale, center)
+    np.testing.assert_allclose(ours[..., 0], expected, atol=2e-5)
 
 
-def test_a_positive_angle_turns_counter_clockwise(glyph):
+def test_a_positive_angle_rotates_counter_clockwise(glyph):
     ours = distortions._place(glyph, (28, 28), np.pi / 2, 1.0, np.zeros(2))
     np.testing.assert_allclose(ours, np.rot90(glyph), atol=1e-5)
 
@@ -69,14 +69,14 @@ def statistics(image):
     return ink, center
 
 
-def test_r_turns_by_up_to_90_degrees_and_keeps_all_ink(glyph):
+def test_r_rotates_by_up_to_90_degrees_and_keeps_all_ink(glyph):
     images = distort("r", jax.random.key(0), jnp.tile(glyph, (400, 1, 1, 1)))
     assert images.shape == (400, 28, 28, 1)
     ink, center = statistics(glyph)
     inks, centers = zip(*map(statistics, images), strict=True)
     np.testing.assert_allclose(inks, ink, rtol=0.02)
-    turned = np.array(centers) @ np.array([1, -1j])  # y is down
-    angles = np.degrees(np.angle(turned / (center @ np.array([1, -1j]))))
+    rotated = np.array(centers) @ np.array([1, -1j])  # y is down
+    angles = np.degrees(np.angle(rotated / (center @ np.array([1, -1j]))))
     assert -90.5 < angles.min() < -85
     assert 85 < angles.max() < 90.5
     assert abs(angles.mean()) < 8
@@ -137,23 +137,23 @@ def test_shifts_are_integers_within_their_range_and_fill_with_zeros():
     )
     padded = np.pad(np.asarray(image), ((2, 2), (2, 2), (0, 0)))
     places = {(y, x): padded[y : y + 5, x : x + 6] for y in range(5) for x in range(5)}
-    seen = dict.fromkeys(places, 0)
+    counts = dict.fromkeys(places, 0)
     for one in moved:
         (place,) = [at for at, there in places.items() if (there == one).all()]
-        seen[place] += 1
-    assert min(seen.values()) > 5  # 20 of each
+        counts[place] += 1
+    assert min(counts.values()) > 5  # 20 of each
     still = distortions.shifted(jax.random.key(0), image, 0)
     np.testing.assert_array_equal(still, image)
 
 
-def test_blurred_by_nothing():
+def test_a_blur_of_width_zero_changes_nothing():
     image = np.random.default_rng(0).uniform(size=(9, 7, 1)).astype(np.float32)
     np.testing.assert_allclose(distortions.blurred(jnp.asarray(image), 0.0), image)
     assert (distortions.blurred(jnp.zeros((9, 7, 1)), 3.0) == 0).all()
 
 
 @pytest.mark.parametrize("each_way", [False, True])
-def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch, each_way):
+def test_p_moves_the_corners_to_where_they_were_drawn(glyph, monkeypatch, each_way):
     """SciPy samples the image at the positions that a homography through the corners
     gives, which NumPy solves for here.
     """
@@ -178,21 +178,21 @@ def test_p_leaves_the_corners_where_they_were_drawn(glyph, monkeypatch, each_way
     x, y = np.meshgrid(line, line)
     u, v, w = np.einsum("ij,jhw->ihw", h, np.stack([x, y, np.ones_like(x)]))
     at = np.stack([v / w, u / w]) * 14 + 13.5
-    theirs = ndimage.map_coordinates(
+    expected = ndimage.map_coordinates(
         glyph[..., 0].astype(float), at, order=1, mode="grid-constant"
     )
-    np.testing.assert_allclose(ours[..., 0], theirs, atol=2e-4)
+    np.testing.assert_allclose(ours[..., 0], expected, atol=2e-4)
 
 
-def test_corners_that_fold_are_drawn_again(monkeypatch):
+def test_corners_that_are_not_convex_are_redrawn(monkeypatch):
     square = jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     assert distortions.is_convex(square)
     assert not distortions.is_convex(square[::-1])  # mirrored
     assert not distortions.is_convex(square[jnp.array([0, 2, 1, 3])])  # a bow tie
     assert not distortions.is_convex(square.at[2].set(jnp.array([-0.2, -0.2])))
-    seen = []
+    thetas = []
     monkeypatch.setattr(
-        distortions, "projective_grid", lambda theta, size: seen.append(theta)
+        distortions, "projective_grid", lambda theta, size: thetas.append(theta)
     )
     monkeypatch.setattr(distortions, "bilinear_sample", lambda image, grid: image)
     bad = (square[::-1] - square) * 28 / 10
@@ -201,7 +201,7 @@ def test_corners_that_fold_are_drawn_again(monkeypatch):
         monkeypatch.setattr(jax.random, "normal", lambda *_, drawn=drawn: drawn)
         key, image = jax.random.key(0), jnp.zeros((28, 28, 1))
         distortions.in_perspective(key, image, each_way=True)
-    moved, stayed = (np.asarray(theta) / theta[2, 2] for theta in seen)
+    moved, stayed = (np.asarray(theta) / theta[2, 2] for theta in thetas)
     scale = 1 / stayed[0, 0]
     assert 0.75 <= scale <= 1
     np.testing.assert_allclose(stayed, np.diag([1 / scale, 1 / scale, 1]), atol=1e-5)
@@ -235,13 +235,13 @@ def test_e_is_scipys_thin_plate_spline(glyph, monkeypatch):
     line = (np.arange(28) + 0.5) / 14 - 1
     pixels = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     at = spline(pixels).T[::-1] * 14 + 13.5
-    theirs = ndimage.map_coordinates(
+    expected = ndimage.map_coordinates(
         glyph[..., 0].astype(float), at, order=1, mode="grid-constant"
     )
-    np.testing.assert_allclose(ours[..., 0].ravel(), theirs, atol=2e-4)
+    np.testing.assert_allclose(ours[..., 0].ravel(), expected, atol=2e-4)
 
 
-def test_a_shift_is_of_all_points_together():
+def test_a_shift_moves_all_points_together():
     """A ramp that is moved as a whole is the same number of rows further everywhere."""
     ramp = jnp.broadcast_to(jnp.arange(28.0)[:, None, None], (28, 28, 1))
     moved = jax.vmap(
@@ -253,13 +253,13 @@ def test_a_shift_is_of_all_points_together():
     assert 0.37 < off[:, 0, 0].std() < 0.43
 
 
-def test_training_digits_are_warped_by_so_many_pixels():
+def test_training_digits_are_warped_with_the_given_sigma():
     """On a ramp, values are positions: they have Gaussian displacements."""
     ramp = jnp.broadcast_to(jnp.arange(28.0)[:, None], (28, 28, 1))
     ramps = jnp.broadcast_to(ramp, (1000, 28, 28, 1))
     labels = jnp.arange(1000)
-    seen, same = training_examples("plain", 0.7, jax.random.key(0), ramps, labels)
-    off = np.asarray(seen - ramps)[..., 0]
+    warped, same = training_examples("plain", 0.7, jax.random.key(0), ramps, labels)
+    off = np.asarray(warped - ramps)[..., 0]
     at = (1 / 3 + 1) * 14 - 0.5  # of an inner control point, in pixels
     low, share = int(at), at % 1
     corner = off[:, low : low + 2, low : low + 2]
@@ -270,7 +270,7 @@ def test_training_digits_are_warped_by_so_many_pixels():
     np.testing.assert_array_equal(same, labels)
 
 
-def test_without_it_they_are_those_of_the_task(glyph):
+def test_without_elastic_they_are_those_of_the_task(glyph):
     batch = jax.random.key(0), glyph[None], jnp.zeros(1)
     trained, _ = training_examples("rts", 0.0, *batch)
     np.testing.assert_array_equal(trained, examples("rts", *batch)[0])
@@ -313,7 +313,7 @@ def test_addition_shows_two_digits_and_asks_for_their_sum():
     assert count_classes("rts", 10) == 10
 
 
-def test_3d_is_a_solid_turned_and_moved_in_its_volume(glyph, monkeypatch):
+def test_3d_is_a_solid_rotated_and_moved_in_its_volume(glyph, monkeypatch):
     """Against SciPy, with a rotation vector of known length and place."""
     vector, place = np.array([0.3, -0.2, 0.4]), np.array([0.5, -0.25, 0.75])
     monkeypatch.setattr(jax.random, "normal", lambda *_: jnp.asarray(vector))
@@ -322,12 +322,12 @@ def test_3d_is_a_solid_turned_and_moved_in_its_volume(glyph, monkeypatch):
     ours = distortions.extruded(jax.random.key(0), jnp.asarray(glyph), 60)
     solid = np.broadcast_to(glyph[..., 0], (14, 28, 28)).astype(float)
     center = (60 - np.array([28, 28, 14])) / 2 * place  # x, y, z
-    # the field: a solid turned by R is read at R^T (p - center)
+    # a solid rotated by R is sampled at R^T (p - center)
     back = spatial.transform.Rotation.from_rotvec(vector).as_matrix().T
     flip = np.eye(3)[::-1]  # x, y, z to z, y, x
     back = flip @ back @ flip
     middle_in, middle_out = np.array([6.5, 13.5, 13.5]), 29.5 + center[::-1]
-    theirs = ndimage.affine_transform(
+    expected = ndimage.affine_transform(
         solid,
         back,
         middle_in - back @ middle_out,
@@ -336,7 +336,7 @@ def test_3d_is_a_solid_turned_and_moved_in_its_volume(glyph, monkeypatch):
         mode="grid-constant",
     )
     assert ours.shape == (60, 60, 60, 1)
-    np.testing.assert_allclose(ours[..., 0], theirs, atol=1e-4)
+    np.testing.assert_allclose(ours[..., 0], expected, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -352,7 +352,7 @@ def test_bytes_become_floats_in_the_unit_interval(glyph):
     np.testing.assert_allclose(normalized, (glyph - 0.1307) / 0.3081, rtol=1e-6)
 
 
-def test_every_image_is_distorted_on_its_own_and_reproducibly(glyph):
+def test_every_image_has_its_own_reproducible_distortion(glyph):
     images = jnp.tile(glyph, (2, 1, 1, 1))
     once, twice = (distort("rts", jax.random.key(3), images) for _ in range(2))
     np.testing.assert_array_equal(once, twice)

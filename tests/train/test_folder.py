@@ -106,7 +106,7 @@ def test_overwrite_removes_only_what_a_run_wrote(tmp_path, capsys):
     assert contents(out) == before
     # a run does not replace a table
     assert main(["table", *TABLE[1:], "--out", str(out)]) == 1
-    assert "holds the results of python -m train run" in capsys.readouterr().err
+    assert "holds results of python -m train run, not of" in capsys.readouterr().err
 
 
 def test_a_resume_that_is_refused_changes_nothing(tmp_path, monkeypatch, capsys):

@@ -24,7 +24,7 @@ def test_the_logits_are_pytorchs(state_dict):
     np.testing.assert_allclose(logits, expected["logits"], atol=2e-6)
 
 
-def test_it_starts_as_in_pytorch():
+def test_the_initial_weights_are_as_in_pytorch():
     """Uniform within 1 / sqrt(the inputs of each output)."""
     sizes = {"canvas": (28, 28, 1), "size": (28, 28), "num_classes": 10}
     model = build(ST_CNN, "tutorial", **sizes, parameters=400_000, seed=0)
@@ -47,13 +47,13 @@ def test_it_starts_as_in_pytorch():
 
 def test_safetensors_are_read_too(state_dict, tmp_path):
     save_file(state_dict, tmp_path / "tutorial.safetensors")
-    read = read_state_dict(tmp_path / "tutorial.safetensors")
-    assert read.keys() == state_dict.keys()
+    arrays = read_state_dict(tmp_path / "tutorial.safetensors")
+    assert arrays.keys() == state_dict.keys()
     for name, array in state_dict.items():
-        np.testing.assert_array_equal(read[name], array)
+        np.testing.assert_array_equal(arrays[name], array)
 
 
-def test_what_is_not_the_tutorials_is_named(state_dict):
+def test_errors_name_what_is_not_the_tutorials(state_dict):
     missing = {k: v for k, v in state_dict.items() if k != "fc2.bias"}
     with pytest.raises(DataError, match=r"missing are \['fc2\.bias'\]"):
         tutorial(missing)
