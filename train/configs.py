@@ -88,13 +88,15 @@ class Training:
     """Peak learning rate of the localization networks and the layers that predict
     theta."""
     clip: float | None = None
-    """Clip the gradient of all that predicts theta to this global norm."""
+    """Clip the gradient of the localization networks and the layers that predict theta
+    to this global norm. None: do not clip."""
     outside_penalty: float | None = None
-    """Weight of a penalty on sampling points outside the image: their mean squared
-    distance from it. Default: 1 for addition, 0 for the other tasks."""
+    """Weight of a penalty on sampling points outside the image: the mean square of the
+    amount by which grid coordinates exceed [-1, 1]. Default: 1 for addition, 0 for the
+    other tasks."""
     bound: float | None = None
     """Keep each transformation parameter within this distance of the identity's, by
-    bound tanh(x / bound)."""
+    bound tanh(x / bound). None: no limit."""
     elastic: float = 0.0
     """Extra augmentation: warp each training digit by a random thin plate spline before
     its distortion (Gaussian displacements, this sigma in pixels). Test digits are never

@@ -177,8 +177,8 @@ def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
     """3D: extrude to a solid, rotate by up to 45 degrees, place anywhere in a volume.
 
     The axis of the rotation is random. The volume has ``edge`` voxels per side. The
-    solid is 28/60 as wide and high, and half as deep as high. Its
-    center is uniform over the places where the unrotated solid fits.
+    solid is 28/60 as wide and high, and half as deep as high. Its center is uniform
+    over the places where the unrotated solid fits.
     """
     axis_key, angle_key, place_key = jax.random.split(key, 3)
     height, width = (max(n * edge // 60, 1) for n in image.shape[:2])

@@ -23,9 +23,9 @@ def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def excess(outputs: Sequence[TransformerOutput]) -> jax.Array:
-    """Mean squared distance of the sampling points outside the image from its border.
+    """Mean square of the amount by which grid coordinates exceed [-1, 1].
 
-    As a penalty it has a gradient where the image's own gradient is zero.
+    Outside the image the sampled pixels have no gradient, but this penalty has one.
     """
     beyond = [jnp.maximum(jnp.abs(output.grid) - 1, 0) for output in outputs]
     return sum((jnp.square(x).mean() for x in beyond), start=jnp.zeros(()))
@@ -38,7 +38,7 @@ def outside(outputs: Sequence[TransformerOutput]) -> jax.Array:
 
 
 def blank(outputs: Sequence[TransformerOutput]) -> jax.Array:
-    """Percentage of the warped images that are blank: their values differ by < 0.01."""
+    """Percentage of the warped images whose values differ by less than 0.01."""
     warped = [output.warped.reshape(len(output.warped), -1) for output in outputs]
     shares = [jnp.mean(jnp.ptp(pixels, axis=1) < 0.01) for pixels in warped]
     return 100 * sum(shares, start=jnp.zeros(())) / max(len(shares), 1)

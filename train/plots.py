@@ -1,4 +1,4 @@
-"""Figures: what the transformers do to images, and the course of the training."""
+"""Figures: sampling grids and outputs on test images; loss and error by step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ YELLOW, RED, BACKGROUND = "#ffd500", "#ff3030", "#303048"
 
 
 def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
-    """Draw what the models' transformers do to some test images after the training.
+    """Draw the models' sampling grids and outputs for some test images.
 
     The first row shows the images with their true labels. Two rows follow for each
     transformer: the outline of its sampling grid on the image, with the upper edge in

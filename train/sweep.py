@@ -94,8 +94,8 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
         folder.begin({})
     count = sum(map(len, left.values()))
     console.print(
-        f"{len(left)} cells, {sweep.seeds} seeds each: {count} trainings left, of "
-        f"{sweep.training.steps:,} steps, on {artifacts.device()}"
+        f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
+        f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}"
     )
     for cell, seeds in left.items():
         if seeds:
@@ -144,7 +144,7 @@ def _train_cell(
             if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             at_once //= 2
-            console.print(f"out of memory: {at_once} seeds in parallel from here on")
+            console.print(f"out of memory; seeds in parallel from here on: {at_once}")
             continue
         seeds = seeds[at_once:]
 

@@ -29,7 +29,7 @@ def an_output(grid, warped):
     return TransformerOutput(jnp.zeros((2, 6)), grid, warped)
 
 
-def test_outside_blank_and_excess_are_what_they_say():
+def test_outside_blank_and_excess_of_known_grids():
     grid = np.zeros((2, 2, 2, 2))
     grid[0, 0, 0] = 1.5, 0  # one of eight points, half a unit out
     grid[1, 1, 1] = -3, 2  # another, two units and one

@@ -34,7 +34,7 @@ def test_a_table_is_trained_cell_by_cell_and_reported(tmp_path, capsys):
     arguments = ["table", "--out", str(tmp_path), *OPTIONS, "--seeds", "2"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "1 cells, 2 seeds each: 2 trainings left, of 3 steps" in " ".join(
+    assert "cells: 1, seeds: 2, trainings left: 2, steps of each: 3," in " ".join(
         printed.split()
     )
     documents = [
@@ -47,7 +47,7 @@ def test_a_table_is_trained_cell_by_cell_and_reported(tmp_path, capsys):
     # finished trainings are not repeated; more seeds are added
     before = (tmp_path / "r-fcn" / "seed-0.json").read_bytes()
     assert main([*arguments[:-1], "3"]) == 0
-    assert "3 seeds each: 1 trainings left" in capsys.readouterr().out
+    assert "seeds: 3, trainings left: 1," in capsys.readouterr().out
     assert (tmp_path / "r-fcn" / "seed-0.json").read_bytes() == before
     files = {path.name for path in tmp_path.iterdir()} - {MARKER}
     assert files == {"r-fcn", "report.md", "report.png", "report.json", "looks-r.png"}
@@ -83,7 +83,7 @@ def test_a_table_that_runs_out_of_memory_trains_fewer_seeds_at_once(
     arguments = ["table", "--out", str(tmp_path), *OPTIONS, "--seeds", "3"]
     assert main([*arguments, "--together", "3"]) == 0
     assert at_once == [3, 1, 1, 1]
-    assert "out of memory: 1 seeds in parallel from here on" in capsys.readouterr().out
+    assert "out of memory; seeds in parallel from here on: 1" in capsys.readouterr().out
 
 
 def test_errors_of_tables(tmp_path, capsys):

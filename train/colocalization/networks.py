@@ -19,7 +19,7 @@ from ..configs import Colocalization
 from ..convolution import convolve
 from .scenes import CANVAS, PATCH
 
-FEATURES = 128  # the paper has 8, and also 100,000 parameters, which 128 features need
+FEATURES = 128  # 8 in the paper, but only 128 give its 100,000 parameters
 
 
 @dataclass(frozen=True)
