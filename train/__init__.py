@@ -6,7 +6,8 @@ this list::
     errors          errors that the command line reports
     specs           models as data
     configs         experiments as data: settings, named configurations
-    idx, mnist      MNIST's file format; its download
+    idx             MNIST's file format
+    mnist           MNIST by download
     data            sources of images and labels
     distortions     rotated, scaled, in perspective, elastic, in clutter, in volumes
     tasks           from clean digits to a model's input and expected output
@@ -27,6 +28,6 @@ this list::
     run             one run: models, results, figures
     sweep           many trainings: models on tasks under several seeds
     report          Markdown and figures on a sweep
-    colocalization  the experiment without labels
+    colocalization/  the experiment without labels
     __main__        the command line
 """
