@@ -69,7 +69,7 @@ class Training:
     """Folder with MNIST's four files. Without it, MNIST is downloaded."""
     network: Network = "lean"
     """lean: strided convolutions, fast on a CPU. deep: a third convolution and pooling,
-    at 2.5 times the time. paper: as in appendix A.4. tutorial: as in PyTorch's
+    at 2 to 2.5 times the time. paper: as in appendix A.4. tutorial: as in PyTorch's
     tutorial."""
     parameters: int = 400_000
     """Largest number of parameters. Each model is as wide as this allows."""
