@@ -13,8 +13,8 @@ from . import dispatch
 from .dense import dense_sum
 from .gather import gather_sum
 from .plan import Plan
-from .primitive import axis_aligned_sum, weighted_sum
 from .separable import axis_aligned_points, separable_sum
+from .weighted_sum import axis_aligned_sum, weighted_sum
 
 
 def interpolate(

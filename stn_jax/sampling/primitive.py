@@ -1,18 +1,15 @@
-"""Eq. (3) as JAX primitives: derivatives, batching, and a lowering for each platform.
+"""JAX primitives for sampling: jvp, transpose, vmap, and a lowering for each platform.
 
-There are two families of primitives, for images ``(P, *size, C)``: sampled at points
-``(P, M, n)``, and sampled on the grids of axis-aligned matrices ``(P, M, k, k)``. A
-family has three operations: the values, their tangents, and the cotangents of both
-inputs. Plain JAX defines each of them, and all higher derivatives. A mapped axis is
-folded: into P if each example has its own image, else into M, so that a shared image
-is never copied.
+A family of primitives has three operations on images ``(P, *size, C)`` and what says
+where to sample them, ``(P, M, ...)``: the values ``(P, M, ...)``, their tangents, and
+the cotangents of both inputs. Plain JAX defines each of them, and all higher
+derivatives. A mapped axis is folded: into P if each example has its own image, else
+into M, so that a shared image is never copied.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,79 +19,63 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import cpu, dispatch
-from .dense import dense_sum
-from .gather import gather_sum
-from .gradients import gather_cotangents
 from .plan import Plan
-from .separable import axis_aligned_points, separable_sum
 
 Values = Callable[..., jax.Array]  # (image, where, *, plan, ...) -> values
+Lowering = Callable[..., Any]  # (context, *arrays, **static) -> MLIR values
 
 
-def weighted_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
-    """One image ``(*size, C)`` at points ``(*shape, n)``: eq. (3), ``(*shape, C)``.
+class Family(NamedTuple):
+    """The primitives of the values, their tangents and their cotangents."""
 
-    Taps outside the image count as zero. A point with a NaN gives NaN. The result has
-    the image's dtype.
+    values: Primitive
+    tangents: Primitive
+    cotangents: Primitive
+
+
+def make_family(
+    name: str,
+    values: Values,
+    on_tpu: Callable[[Any, Plan], tuple[Values, Plan]],
+    cpu_rules: Sequence[Lowering | None] = (None, None, None),
+) -> Family:
+    """A family of primitives.
+
+    Args:
+      name: of the primitives.
+      values: the definition, which all platforms but a TPU run.
+      on_tpu: maps the lowering context and the plan to what a TPU runs instead.
+      cpu_rules: lowering rules for a CPU, in the order of the operations.
     """
-    *shape, n = points.shape
-    flat = points.reshape(1, math.prod(shape), n)
-    arrays = _all_varying(image[None], flat)
-    (out,) = _AT_POINTS.values.bind(*arrays, plan=plan)
-    return out.reshape(*shape, image.shape[-1])
+    operations = (plain_values, plain_tangents, plain_cotangents)
+    family = Family(*(Primitive(f"stn_jax_{name}_{f}") for f in Family._fields))
+    for primitive, operation, cpu_rule in zip(
+        family, operations, cpu_rules, strict=True
+    ):
+        plain = partial(operation, values)
+        _define(primitive, plain)
+        tpu_rule = partial(_lower_on_tpu, operation, on_tpu)
+        mlir.register_lowering(primitive, tpu_rule, platform="tpu")
+        if cpu_rule:
+            mlir.register_lowering(primitive, cpu_rule, platform="cpu")
+        batching.primitive_batchers[primitive] = partial(_batch, family, primitive)
+    ad.primitive_jvps[family.values] = partial(_values_jvp, family)
+    ad.primitive_transposes[family.values] = partial(_values_transpose, family)
+    ad.primitive_transposes[family.tangents] = partial(_tangents_transpose, family)
+    for primitive, operation in zip(family[1:], operations[1:], strict=True):
+        ad.primitive_jvps[primitive] = partial(_plain_jvp, partial(operation, values))
+    return family
 
 
-def axis_aligned_sum(
-    image: jax.Array, matrix: jax.Array, size: tuple[int, ...], plan: Plan
-) -> jax.Array:
-    """One image ``(*size, C)`` on the grid of one axis-aligned matrix ``(k, k)``."""
-    arrays = _all_varying(image[None], matrix[None, None])
-    (out,) = _AXIS_ALIGNED.values.bind(*arrays, plan=plan, size=size)
-    return out[0, 0]
+# What the operations compute, given the definition of the values
 
 
-# What the operations compute
-
-
-def _at_points(image: jax.Array, points: jax.Array, *, plan: Plan) -> jax.Array:
-    """Images ``(P, *size, C)`` at points ``(P, M, n)``: ``(P, M, C)``."""
-    total_of = dense_sum if plan.implementation == "dense" else gather_sum
-
-    def one(image: jax.Array, points: jax.Array) -> jax.Array:
-        is_nan = jnp.isnan(points).any(axis=-1, keepdims=True)
-        out = total_of(image, jnp.where(is_nan, 0, points), plan)
-        return jnp.where(is_nan, jnp.nan, out).astype(image.dtype)
-
-    return jax.vmap(one)(image, points)
-
-
-def _by_grid(
-    image: jax.Array, matrix: jax.Array, *, plan: Plan, size: tuple[int, ...]
-) -> jax.Array:
-    """Images at the points of the matrices' grids: ``(P, M, *size, C)``."""
-    corners = plan.axes[0].align_corners
-    one = partial(axis_aligned_points, size=size, align_corners=corners)
-    grid = jax.vmap(jax.vmap(one))(matrix)
-    points = grid.reshape(len(grid), -1, grid.shape[-1])
-    (out,) = _AT_POINTS.values.bind(*_all_varying(image, points), plan=plan)
-    return out.reshape(*grid.shape[:-1], image.shape[-1])
-
-
-def _by_axes(
-    image: jax.Array, matrix: jax.Array, *, plan: Plan, size: tuple[int, ...]
-) -> jax.Array:
-    """The same by one matrix product for each axis."""
-    one = partial(separable_sum, size=size, plan=plan)
-    out = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(image, matrix)
-    return out.astype(image.dtype)
-
-
-def _values(values: Values, *arrays: jax.Array, **static: Any) -> list[jax.Array]:
+def plain_values(values: Values, *arrays: jax.Array, **static: Any) -> list[jax.Array]:
+    """The values themselves."""
     return [values(*arrays, **static)]
 
 
-def _tangents(
+def plain_tangents(
     values: Values,
     image: jax.Array,
     where: jax.Array,
@@ -102,12 +83,14 @@ def _tangents(
     needs_grad: tuple[bool, bool],
     **static: Any,
 ) -> list[jax.Array]:
-    """``dots`` are the tangents of the inputs that ``needs_grad`` marks."""
+    """The tangents of the values; ``dots`` are those of the inputs that ``needs_grad``
+    marks.
+    """
     function, primals = _of_needed(values, (image, where), needs_grad, static)
     return [jax.jvp(function, primals, dots)[1]]
 
 
-def _cotangents(
+def plain_cotangents(
     values: Values,
     image: jax.Array,
     where: jax.Array,
@@ -116,6 +99,7 @@ def _cotangents(
     needs_grad: tuple[bool, bool],
     **static: Any,
 ) -> list[jax.Array]:
+    """The cotangents of the inputs that ``needs_grad`` marks."""
     function, primals = _of_needed(values, (image, where), needs_grad, static)
     return [*jax.vjp(function, *primals)[1](out_bar)]
 
@@ -139,59 +123,17 @@ def _of_needed(
 # How JAX lowers, differentiates and maps them
 
 
-class _Family(NamedTuple):
-    values: Primitive
-    tangents: Primitive
-    cotangents: Primitive
-
-
-Lowering = Callable[..., Any]  # (context, *arrays, **static) -> MLIR values
-
-
-def _family(
-    name: str,
-    values: Values,
-    on_tpu: Callable[[Any, Plan], tuple[Values, Plan]],
-    cpu_rules: Sequence[Lowering | None] = (None, None, None),
-) -> _Family:
-    """A family of primitives.
-
-    Args:
-      name: of the primitives.
-      values: the definition, which all platforms but a TPU run.
-      on_tpu: maps the lowering context and the plan to what a TPU runs instead.
-      cpu_rules: lowering rules for a CPU, in the order of the operations.
-    """
-    operations = (_values, _tangents, _cotangents)
-    family = _Family(*(Primitive(f"stn_jax_{name}{f.__name__}") for f in operations))
-    for primitive, operation, cpu_rule in zip(
-        family, operations, cpu_rules, strict=True
-    ):
-        plain = partial(operation, values)
-        _define(primitive, plain)
-        tpu_rule = partial(_lower_on_tpu, operation, on_tpu)
-        mlir.register_lowering(primitive, tpu_rule, platform="tpu")
-        if cpu_rule:
-            mlir.register_lowering(primitive, cpu_rule, platform="cpu")
-        batching.primitive_batchers[primitive] = partial(_batch, family, primitive)
-    ad.primitive_jvps[family.values] = partial(_values_jvp, family)
-    ad.primitive_transposes[family.values] = partial(_values_transpose, family)
-    ad.primitive_transposes[family.tangents] = partial(_tangents_transpose, family)
-    for primitive, operation in zip(family[1:], operations[1:], strict=True):
-        ad.primitive_jvps[primitive] = partial(_plain_jvp, partial(operation, values))
-    return family
-
-
 def _define(primitive: Primitive, plain: Callable[..., list[jax.Array]]) -> None:
     """Make ``plain`` the primitive's definition on every platform."""
     primitive.multiple_results = True
     static = ("plan", "needs_grad", "size")
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
     primitive.def_abstract_eval(partial(_abstract, plain))
-    mlir.register_lowering(primitive, partial(_lower, plain))
+    mlir.register_lowering(primitive, partial(lower, plain))
 
 
-def _lower(function: Callable, context: Any, *arrays: Any, **static: Any) -> Any:
+def lower(function: Callable, context: Any, *arrays: Any, **static: Any) -> Any:
+    """Lower a primitive as this function of its arrays."""
     rule = mlir.lower_fun(function, multiple_results=True)
     return rule(context, *arrays, **static)
 
@@ -205,7 +147,7 @@ def _lower_on_tpu(
     **static: Any,
 ) -> Any:
     values, plan = on_tpu(context, plan)
-    return _lower(partial(operation, values), context, *arrays, plan=plan, **static)
+    return lower(partial(operation, values), context, *arrays, plan=plan, **static)
 
 
 def _abstract(plain: Callable, *avals: Any, **static: Any) -> list[Any]:
@@ -216,7 +158,7 @@ def _abstract(plain: Callable, *avals: Any, **static: Any) -> list[Any]:
 
 
 def _values_jvp(
-    family: _Family, primals: Sequence, tangents: Sequence, **static: Any
+    family: Family, primals: Sequence, tangents: Sequence, **static: Any
 ) -> tuple:
     out = family.values.bind(*primals, **static)
     needs_grad = tuple(type(tangent) is not ad.Zero for tangent in tangents)
@@ -237,7 +179,7 @@ def _plain_jvp(
 
 
 def _values_transpose(
-    family: _Family, out_bars: Sequence, image: Any, where: Any, **static: Any
+    family: Family, out_bars: Sequence, image: Any, where: Any, **static: Any
 ) -> list[Any]:
     """The values are linear in the image, whose cotangent does not depend on it."""
     (out_bar,) = out_bars
@@ -246,14 +188,14 @@ def _values_transpose(
     if ad.is_undefined_primal(where):
         raise NotImplementedError("samples are linear in the image, not in the grid")
     image = jnp.zeros(image.aval.shape, image.aval.dtype)
-    arrays = _all_varying(image, where, out_bar)
+    arrays = all_varying(image, where, out_bar)
     needs_grad = (True, False)
     (image_bar,) = family.cotangents.bind(*arrays, needs_grad=needs_grad, **static)
     return [image_bar, None]
 
 
 def _tangents_transpose(
-    family: _Family,
+    family: Family,
     out_bars: Sequence,
     image: jax.Array,
     where: jax.Array,
@@ -267,7 +209,7 @@ def _tangents_transpose(
 
 
 def _batch(
-    family: _Family,
+    family: Family,
     primitive: Primitive,
     arrays: Sequence,
     dims: Sequence,
@@ -284,7 +226,7 @@ def _batch(
         array if image and not into_images else _fold(array, dim, size, into_images)
         for array, dim, image in zip(arrays, dims, is_image, strict=True)
     ]
-    found = primitive.bind(*_all_varying(*folded), **static)
+    found = primitive.bind(*all_varying(*folded), **static)
     axis = 0 if into_images else 1
     inner = [n for d, n in enumerate(arrays[1].shape) if d != dims[1]][axis]
     return [
@@ -293,7 +235,7 @@ def _batch(
 
 
 def _which_are_images(
-    family: _Family, primitive: Primitive, static: dict[str, Any]
+    family: Family, primitive: Primitive, static: dict[str, Any]
 ) -> list[bool]:
     """For each array of an operation, whether it has the shape of the images."""
     is_image = [True, False]
@@ -317,7 +259,7 @@ def _fold(array: jax.Array, dim: int | None, size: int, into_images: bool) -> ja
     return array.reshape(array.shape[0], size * array.shape[2], *array.shape[3:])
 
 
-def _all_varying(*arrays: jax.Array) -> list[jax.Array]:
+def all_varying(*arrays: jax.Array) -> list[jax.Array]:
     """Inside ``jax.shard_map``: make all arrays vary over the axes that one varies
     over.
     """
@@ -335,47 +277,3 @@ def _axes_of_variation(array: jax.Array) -> frozenset[str]:
     aval = jax.typeof(array)
     kind = getattr(aval, "manual_axis_type", None)
     return frozenset(kind.varying if kind else getattr(aval, "vma", ()))
-
-
-# The two families
-
-
-def _points_on_cpu(
-    plain: Callable,
-    fast: Callable,
-    compiled: Callable,
-    context: Any,
-    *arrays: Any,
-    plan: Plan,
-    **static: Any,
-) -> Any:
-    """On a CPU gathers run as ``compiled`` if there is a kernel, else as ``fast``."""
-    function = plain
-    if not dispatch.is_dense("cpu", plan, ()):
-        function = compiled if dispatch.has_cpu_kernel(context, plan) else fast
-    return _lower(function, context, *arrays, plan=plan, **static)
-
-
-def _points_on_tpu(context: Any, plan: Plan) -> tuple[Values, Plan]:
-    _, *size, _ = context.avals_in[0].shape
-    is_dense = dispatch.is_dense("tpu", plan, size)
-    return _at_points, replace(plan, implementation="dense" if is_dense else "gather")
-
-
-def _axis_aligned_on_tpu(context: Any, plan: Plan) -> tuple[Values, Plan]:
-    return (_by_axes if dispatch.is_separable("tpu") else _by_grid), plan
-
-
-_plain_values = partial(_values, _at_points)
-_plain_cotangents = partial(_cotangents, _at_points)
-_AT_POINTS = _family(
-    "sample",
-    _at_points,
-    _points_on_tpu,
-    (
-        partial(_points_on_cpu, _plain_values, _plain_values, cpu.values),
-        None,
-        partial(_points_on_cpu, _plain_cotangents, gather_cotangents, cpu.cotangents),
-    ),
-)
-_AXIS_ALIGNED = _family("sample_axis_aligned", _by_grid, _axis_aligned_on_tpu)
