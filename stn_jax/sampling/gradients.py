@@ -100,7 +100,7 @@ def _points_bar(
     out_bar: jax.Array,
 ) -> jax.Array:
     """The slopes of the weights, times the inner products of pixels and gradients."""
-    totals = [jnp.zeros_like(out_bar, shape=len(out_bar))] * len(taps)
+    totals = [jnp.zeros_like(out_bar, shape=out_bar.shape[:1])] * len(taps)
     numbered = [list(enumerate(axis)) for axis in taps]
     for corner in itertools.product(*numbered):
         numbers, corner_taps = zip(*corner, strict=True)
@@ -123,7 +123,7 @@ def _inner(pixels: jax.Array, out_bar: jax.Array) -> jax.Array:
     pixels = lax.optimization_barrier(pixels)
     if is_channel_by_channel(pixels.shape[-1]):
         products = (pixels[:, c] * out_bar[:, c] for c in range(pixels.shape[-1]))
-        return reduce(add, products, jnp.zeros_like(pixels, shape=len(pixels)))
+        return reduce(add, products, jnp.zeros_like(pixels, shape=pixels.shape[:1]))
     return (pixels * out_bar).sum(axis=-1)
 
 
