@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,20 +27,65 @@ def convolve(
     convolution itself. On a CPU this function therefore multiplies the matrix of the
     images' patches by the kernel, so that the gradients are matrix products too.
 
-    The choice depends on the default backend, because a training runs on the machine
-    that compiles it. ``lax.platform_dependent`` would choose at lowering, but its
-    derivative keeps the residuals of both branches.
+    The platform is known at lowering, so an exported program has its own platform's
+    path. Forward-mode differentiation works only with the options that are left to XLA
+    (groups, dilations).
     """
     is_plain = options.get("feature_group_count", 1) == 1 and all(
         n == 1
         for name in ("lhs_dilation", "rhs_dilation")
         for n in options.get(name) or ()
     )
-    if jax.default_backend() != "cpu" or not is_plain:
-        return lax.conv_general_dilated(
-            images, kernel, window_strides, padding, **options
-        )
-    return by_patches(images, kernel, window_strides, padding, options.get("precision"))
+    by_xla = partial(
+        lax.conv_general_dilated,
+        window_strides=window_strides,
+        padding=padding,
+        **options,
+    )
+    if not is_plain:
+        return by_xla(images, kernel)
+    on_cpu = partial(
+        by_patches,
+        strides=window_strides,
+        padding=padding,
+        precision=options.get("precision"),
+    )
+    return _by_platform(on_cpu, by_xla, images, kernel)
+
+
+Convolution = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _by_platform(
+    on_cpu: Convolution, elsewhere: Convolution, images: jax.Array, kernel: jax.Array
+) -> jax.Array:
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def _forward(
+    on_cpu: Convolution, elsewhere: Convolution, images: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _by_platform(on_cpu, elsewhere, images, kernel), (images, kernel)
+
+
+def _backward(
+    on_cpu: Convolution, elsewhere: Convolution, inputs: tuple, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Choose again: a differentiated choice would keep both branches' residuals.
+
+    The patches are computed again; XLA merges them with those of the forward pass.
+    """
+
+    def pull_back(f: Convolution) -> Callable[..., tuple[jax.Array, jax.Array]]:
+        return lambda cotangent, *inputs: jax.vjp(f, *inputs)[1](cotangent)
+
+    return lax.platform_dependent(
+        cotangent, *inputs, cpu=pull_back(on_cpu), default=pull_back(elsewhere)
+    )
+
+
+_by_platform.defvjp(_forward, _backward)
 
 
 def by_patches(
