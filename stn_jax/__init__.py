@@ -20,6 +20,7 @@ Conventions, the same in every function:
 Where things are. Each file imports only from those above it, and each folder lists its
 own files in the same way::
 
+    _types       type aliases: Image, Grid, Theta, Params, Size
     _checks      validation of arguments
     _batching    from one example to any leading axes
     coordinates  pixels <-> [-1, 1]; decides what align_corners means

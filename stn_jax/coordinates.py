@@ -12,7 +12,7 @@ width); points are (x, y) or (x, y, z).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,11 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from ._checks import as_coordinates, as_size, check_choice
+from ._types import Grid, Size
 
 
 def identity_grid(
-    size: Sequence[int],
+    size: Size,
     *,
     align_corners: bool = False,
     dtype: DTypeLike | None = None,
@@ -55,9 +56,7 @@ def identity_grid(
     return jnp.stack([jnp.broadcast_to(axis, size) for axis in axes], axis=-1)
 
 
-def to_pixels(
-    grid: ArrayLike, size: Sequence[int], *, align_corners: bool = False
-) -> jax.Array:
+def to_pixels(grid: Grid, size: Size, *, align_corners: bool = False) -> jax.Array:
     """Convert normalized to pixel coordinates (an integer is a pixel's center).
 
     Args:
@@ -83,7 +82,7 @@ def to_pixels(
 
 
 def to_normalized(
-    points: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+    points: ArrayLike, size: Size, *, align_corners: bool = False
 ) -> jax.Array:
     """Convert pixel to normalized coordinates: the inverse of :func:`to_pixels`.
 
@@ -108,8 +107,8 @@ def to_normalized(
 
 
 def inside(
-    grid: ArrayLike,
-    size: Sequence[int],
+    grid: Grid,
+    size: Size,
     *,
     align_corners: bool = False,
     coordinates: str = "normalized",
@@ -220,7 +219,7 @@ def _keep_infinite(x: jax.Array, converted: jax.Array, half: float) -> jax.Array
 def _along_axes(
     convert: Callable[[jax.Array, int, bool], jax.Array],
     points: ArrayLike,
-    size: Sequence[int],
+    size: Size,
     align_corners: bool,
     name: str,
 ) -> jax.Array:

@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ._checks import as_transform, check_conv_size, check_features, check_images
+from ._types import Image, Params, Size
 from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
 from .sampling.api import OPTIONS
@@ -55,7 +56,7 @@ class SpatialTransformer(nn.Module):
 
     localization: Callable[..., jax.Array]
     transform: Transform = Affine()
-    size: Sequence[int] | None = None
+    size: Size | None = None
     method: str | Kernel = "bilinear"
     padding_mode: str | Sequence[str] = "zeros"
     fill_value: ArrayLike | Sequence[ArrayLike] = 0.0
@@ -91,7 +92,7 @@ class SpatialTransformer(nn.Module):
         check_features(features, images)
         return self.regression(features)
 
-    def warp(self, images: ArrayLike, params: ArrayLike) -> jax.Array:
+    def warp(self, images: Image, params: Params) -> jax.Array:
         """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe."""
         images = jnp.asarray(images)
         check_images(images, getattr(self.transform, "ndim", 2))

@@ -7,21 +7,20 @@ centers of pixels, as in OpenCV, SciPy and :func:`~stn_jax.to_pixels`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from ._checks import as_coordinates, as_size, check_choice
+from ._types import Size, Theta
 from .coordinates import center_and_half
 
 
 def from_pixel(
     matrix: ArrayLike,
-    size: Sequence[int],
-    output_size: Sequence[int] | None = None,
+    size: Size,
+    output_size: Size | None = None,
     *,
     align_corners: bool = False,
     order: str = "xy",
@@ -70,9 +69,9 @@ def from_pixel(
 
 
 def to_pixel(
-    theta: ArrayLike,
-    size: Sequence[int],
-    output_size: Sequence[int] | None = None,
+    theta: Theta,
+    size: Size,
+    output_size: Size | None = None,
     *,
     align_corners: bool = False,
     order: str = "xy",
@@ -118,13 +117,13 @@ def to_pixel(
 
 
 def convert(
-    theta: ArrayLike,
-    size: Sequence[int],
-    output_size: Sequence[int] | None = None,
+    theta: Theta,
+    size: Size,
+    output_size: Size | None = None,
     *,
     align_corners: bool = False,
-    to_size: Sequence[int] | None = None,
-    to_output_size: Sequence[int] | None = None,
+    to_size: Size | None = None,
+    to_output_size: Size | None = None,
     to_align_corners: bool = False,
 ) -> jax.Array:
     """Convert theta to another ``align_corners``, or to other resolutions.
@@ -232,8 +231,8 @@ def _homogeneous(matrix: jax.Array) -> jax.Array:
 def _checked(
     matrix: ArrayLike,
     name: str,
-    size: Sequence[int],
-    output_size: Sequence[int] | None,
+    size: Size,
+    output_size: Size | None,
 ) -> tuple[jax.Array, tuple[int, ...], tuple[int, ...]]:
     matrix, size = as_coordinates(matrix, name), as_size(size)
     n = len(size)

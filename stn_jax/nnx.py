@@ -21,6 +21,7 @@ from ._checks import (
     check_features,
     check_images,
 )
+from ._types import Image, Params, Size
 from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
 from .sampling.api import OPTIONS, SamplerOptions
@@ -76,7 +77,7 @@ class SpatialTransformer(nnx.Module):
         self,
         localization: Callable[..., jax.Array],
         transform: Transform = Affine(),
-        size: Sequence[int] | None = None,
+        size: Size | None = None,
         *,
         features: int,
         sampler: Sampler | None = None,
@@ -115,7 +116,7 @@ class SpatialTransformer(nnx.Module):
         check_features(features, images, self.regression.in_features)
         return self.regression(features)
 
-    def warp(self, images: ArrayLike, params: ArrayLike) -> jax.Array:
+    def warp(self, images: Image, params: Params) -> jax.Array:
         """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe.
 
         The parameters may come from elsewhere: from another layer, or from the same

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from ._batching import lift
 from ._checks import as_image, as_size, as_transform, check_choice
+from ._types import Image, Params, Size
 from .sampling.api import OPTIONS, Sampler, SamplerOptions
 from .sampling.interpolate import interpolate_axis_aligned
 from .sampling.kernels import PROFILES, Kernel
@@ -19,10 +19,10 @@ from .transforms import Transform
 
 
 def warp(
-    image: ArrayLike,
+    image: Image,
     transform: Transform,
-    params: ArrayLike,
-    size: Sequence[int] | None = None,
+    params: Params,
+    size: Size | None = None,
     *,
     sampler: Sampler | None = None,
     antialias: bool = False,
@@ -124,8 +124,8 @@ def _is_axis_aligned(image: jax.Array, transform: Transform, sampler: Sampler) -
 def _axis_aligned(
     image: jax.Array,
     transform: Any,
-    params: ArrayLike,
-    size: Sequence[int],
+    params: Params,
+    size: Size,
     sampler: Sampler,
 ) -> jax.Array:
     image = sampler.as_pixels(image)
@@ -145,8 +145,8 @@ def _axis_aligned(
 def _antialiased(
     image: jax.Array,
     transform: Any,
-    params: ArrayLike,
-    size: Sequence[int],
+    params: Params,
+    size: Size,
     sampler: Sampler,
 ) -> jax.Array:
     _check_antialias(transform, sampler)
@@ -188,7 +188,7 @@ def _check_antialias(transform: Any, sampler: Sampler) -> None:
 
 
 def _matrix(
-    image: jax.Array, transform: Any, params: ArrayLike, size: Sequence[int]
+    image: jax.Array, transform: Any, params: Params, size: Size
 ) -> tuple[tuple[int, ...], jax.Array]:
     """The output's size, and a family's matrices."""
     ndim = transform.ndim

@@ -54,9 +54,9 @@ class BoundedTransformer(SpatialTransformer):
         super().__init__(*args, **kwargs)
         self.bound = bound
 
-    def localize(self, images: jax.Array) -> jax.Array:
+    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
         """Predict the parameters ``(B, P)``."""
-        params = super().localize(images)
+        params = super().localize(images, **kwargs)
         if self.bound is None:
             return params
         identity = self.transform.identity

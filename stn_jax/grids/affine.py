@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from .._batching import lift
 from .._checks import as_coordinates, as_size
+from .._types import Size, Theta
 from ..coordinates import open_grid
 
 
-def affine_grid(
-    theta: ArrayLike, size: Sequence[int], *, align_corners: bool = False
-) -> jax.Array:
+def affine_grid(theta: Theta, size: Size, *, align_corners: bool = False) -> jax.Array:
     """The sampling grid of an affine transformation.
 
     Equation (1) of Jaderberg et al. (2015): ``(x_s, y_s) = theta (x_t, y_t, 1)``, from

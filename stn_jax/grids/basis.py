@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._checks import as_coordinates, promote
+from .._types import Theta
 
 
-def basis_grid(theta: ArrayLike, basis: ArrayLike) -> jax.Array:
+def basis_grid(theta: Theta, basis: ArrayLike) -> jax.Array:
     """The sampling grid of a transformation that is linear in its parameters.
 
     The paper's general form ``T_theta(G) = M_theta B`` (section 3.2): each coordinate

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._checks import as_coordinates, as_size
+from .._types import Size
 from ..coordinates import axis_displacement, open_grid
 
 
 def flow_grid(
-    flow: ArrayLike, size: Sequence[int] | None = None, *, align_corners: bool = False
+    flow: ArrayLike, size: Size | None = None, *, align_corners: bool = False
 ) -> jax.Array:
     """The sampling grid of a displacement field.
 

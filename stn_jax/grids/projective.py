@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from .._batching import lift
 from .._checks import as_coordinates, as_size
+from .._types import Size, Theta
 from ..coordinates import open_grid
 
 
 def projective_grid(
-    theta: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+    theta: Theta, size: Size, *, align_corners: bool = False
 ) -> jax.Array:
     """The sampling grid of a projective transformation.
 

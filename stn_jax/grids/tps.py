@@ -13,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._batching import lift
 from .._checks import as_points, as_size, check_regularization
+from .._types import Size
 from ..coordinates import at_finite, axis_of_centers
 
 
@@ -55,7 +56,7 @@ def lattice_points(shape: tuple[int, ...], *, align_corners: bool = True) -> np.
 
 def tps_grid(
     control_points: ArrayLike,
-    size: Sequence[int],
+    size: Size,
     *,
     target_points: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,

@@ -22,6 +22,7 @@ from .._checks import (
     check_image_and_grid,
     promote,
 )
+from .._types import Grid, Image
 from ..coordinates import COORDINATES
 from .dispatch import IMPLEMENTATIONS
 from .interpolate import interpolate
@@ -96,7 +97,7 @@ class Sampler:
         object.__setattr__(self, "fill_value", _as_numbers(self.fill_value))
         _check_shows(self)
 
-    def __call__(self, image: ArrayLike, grid: ArrayLike) -> jax.Array:
+    def __call__(self, image: Image, grid: Grid) -> jax.Array:
         """Sample an image at the points of a grid; see :func:`~stn_jax.sample`."""
         grid = as_coordinates(grid, "grid")
         image = self.as_pixels(image)
@@ -114,7 +115,7 @@ class Sampler:
             fill_value=fill_value,
         )
 
-    def as_pixels(self, image: ArrayLike) -> jax.Array:
+    def as_pixels(self, image: Image) -> jax.Array:
         """An image of pixels that the method can sample."""
         is_discrete = self.method == "nearest" and self.implementation != "dense"
         return as_image(image, discrete=is_discrete)
@@ -205,8 +206,8 @@ OPTIONS = tuple(field.name for field in dataclasses.fields(Sampler))
 
 
 def sample(
-    image: ArrayLike,
-    grid: ArrayLike,
+    image: Image,
+    grid: Grid,
     *,
     method: str | Kernel = "bilinear",
     padding_mode: str | Sequence[str] = "zeros",
@@ -274,8 +275,8 @@ def sample(
 
 
 def bilinear_sample(
-    image: ArrayLike,
-    grid: ArrayLike,
+    image: Image,
+    grid: Grid,
     *,
     padding_mode: str | Sequence[str] = "zeros",
     fill_value: ArrayLike | Sequence[ArrayLike] = 0.0,

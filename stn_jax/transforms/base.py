@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -12,6 +11,7 @@ from jax.typing import ArrayLike
 
 from .._batching import lift
 from .._checks import as_coordinates, as_params, as_points, promote
+from .._types import Params, Size, Theta
 from ..coordinates import at_finite
 from ..grids.affine import affine_grid, affine_source
 
@@ -30,7 +30,7 @@ class Transform(Protocol):
         ...
 
     def grid(
-        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+        self, params: Params, size: Size, *, align_corners: bool = False
     ) -> jax.Array:
         """``(*batch, P)`` to the sampling grids ``(*batch, *size, ndim)``."""
         ...
@@ -69,13 +69,13 @@ class MatrixFamily:
         return self._params(jnp.eye(self.ndim + 1))
 
     def grid(
-        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+        self, params: Params, size: Size, *, align_corners: bool = False
     ) -> jax.Array:
         """``(*batch, P)`` to sampling grids ``(*batch, *size, ndim)``, normalized."""
         theta = self.matrix(params)[..., :-1, :]
         return affine_grid(theta, size, align_corners=align_corners)
 
-    def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
+    def apply(self, params: Params, points: ArrayLike) -> jax.Array:
         """Map points of the output, ``(*batch, N, ndim)``, to points of the input.
 
         Both are normalized. Infinite points stay infinite. A key point of the input
@@ -95,12 +95,12 @@ class MatrixFamily:
     def _apply(self, matrix: jax.Array, points: jax.Array) -> jax.Array:
         return affine_source(matrix[:-1], list(points.T), points.shape[:1])
 
-    def matrix(self, params: ArrayLike) -> jax.Array:
+    def matrix(self, params: Params) -> jax.Array:
         """``(*batch, P)`` to homogeneous matrices ``(*batch, ndim + 1, ndim + 1)``."""
         params = as_params(params, self)
         return lift(_matrix_of, "(p)->(k,k)", static={"family": self}, params=params)
 
-    def params(self, matrix: ArrayLike) -> jax.Array:
+    def params(self, matrix: Theta) -> jax.Array:
         """The parameters ``(*batch, P)`` of homogeneous matrices ``(*batch, ndim + 1,
         ndim + 1)`` of the family. What the family has no parameter for is lost.
         """
@@ -116,24 +116,24 @@ class MatrixFamily:
 class Group(MatrixFamily):
     """A family of matrices that is closed under inversion and composition."""
 
-    def inverse(self, params: ArrayLike) -> jax.Array:
+    def inverse(self, params: Params) -> jax.Array:
         """The parameters of the inverse, input to output; infinite or NaN where there
         is none.
         """
         return inverse(self, params)
 
-    def compose(self, a: ArrayLike, b: ArrayLike) -> jax.Array:
+    def compose(self, a: Params, b: Params) -> jax.Array:
         """The parameters of ``a(b(p))``: the picture warped by a, then by b."""
         return compose(self, a, b)
 
 
-def inverse(family: MatrixFamily, params: ArrayLike) -> jax.Array:
+def inverse(family: MatrixFamily, params: Params) -> jax.Array:
     """The parameters of the inverse matrices."""
     with jax.default_matmul_precision("highest"):
         return family.params(jnp.linalg.inv(family.matrix(params)))
 
 
-def compose(family: MatrixFamily, a: ArrayLike, b: ArrayLike) -> jax.Array:
+def compose(family: MatrixFamily, a: Params, b: Params) -> jax.Array:
     """The parameters of the matrix products."""
     a, b = family.matrix(a), family.matrix(b)
     dtype = promote(a.dtype, b.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._checks import as_params
+from .._types import Params, Size
 
 
 @dataclass(frozen=True, init=False)
@@ -66,7 +66,7 @@ class Chain:
         return jnp.concatenate([member.identity for member in self.members])
 
     def grid(
-        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+        self, params: Params, size: Size, *, align_corners: bool = False
     ) -> jax.Array:
         """``(*batch, P)`` to sampling grids ``(*batch, *size, ndim)``, normalized."""
         *before, last = self._split(params)
@@ -76,7 +76,7 @@ class Chain:
         points = grid.reshape(*batch, count, self.ndim)
         return self._apply(before, points).reshape(grid.shape)
 
-    def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
+    def apply(self, params: Params, points: ArrayLike) -> jax.Array:
         """Map points of the output, ``(*batch, N, ndim)``, to points of the input, both
         normalized.
         """
@@ -89,7 +89,7 @@ class Chain:
             points = member.apply(params, points)
         return points
 
-    def _split(self, params: ArrayLike) -> list[jax.Array]:
+    def _split(self, params: Params) -> list[jax.Array]:
         counts = [member.num_params for member in self.members]
         ends = list(itertools.accumulate(counts))[:-1]
         return jnp.split(as_params(params, self), ends, axis=-1)

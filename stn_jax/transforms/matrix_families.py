@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from .._checks import as_positive
+from .._types import Params, Size
 from ..grids.projective import projective_grid, projective_source
 from .base import Group, MatrixFamily, compose, homogeneous, inverse
 
@@ -93,12 +92,12 @@ class Attention(MatrixFamily):
             scales = scales.mean(keepdims=True)
         return jnp.concatenate([scales, matrix[:-1, -1]])
 
-    def inverse(self, params: ArrayLike) -> jax.Array:
+    def inverse(self, params: Params) -> jax.Array:
         """The parameters of the inverse, input to output, for a free scale."""
         self._check_is_group()
         return inverse(self, params)
 
-    def compose(self, a: ArrayLike, b: ArrayLike) -> jax.Array:
+    def compose(self, a: Params, b: Params) -> jax.Array:
         """The parameters of ``a(b(p))``, for a free scale."""
         self._check_is_group()
         return compose(self, a, b)
@@ -153,7 +152,7 @@ class Projective(Group):
     ndim: int = 2
 
     def grid(
-        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+        self, params: Params, size: Size, *, align_corners: bool = False
     ) -> jax.Array:
         """``(*batch, P)`` to sampling grids ``(*batch, *size, ndim)``, normalized."""
         return projective_grid(self.matrix(params), size, align_corners=align_corners)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 from jax.typing import ArrayLike
 
 from .._checks import as_params, as_points, as_size, promote
+from .._types import Params, Size
 from ..grids.tps import control_lattice, lattice_points, tps_grid, tps_points
 
 
@@ -61,7 +61,7 @@ class ThinPlateSpline:
         return control_lattice(self.shape).reshape(-1)
 
     def grid(
-        self, params: ArrayLike, size: Sequence[int], *, align_corners: bool = False
+        self, params: Params, size: Size, *, align_corners: bool = False
     ) -> jax.Array:
         """``(*batch, P)`` to the sampling grids ``(*batch, *size, ndim)``, normalized;
         see :func:`~stn_jax.tps_grid`.
@@ -74,7 +74,7 @@ class ThinPlateSpline:
             align_corners=align_corners,
         )
 
-    def apply(self, params: ArrayLike, points: ArrayLike) -> jax.Array:
+    def apply(self, params: Params, points: ArrayLike) -> jax.Array:
         """Map points of the output, ``(*batch, N, ndim)``, to points of the input.
 
         Both are normalized. Infinite points stay infinite.
@@ -88,6 +88,6 @@ class ThinPlateSpline:
             self.regularization,
         )
 
-    def _control_points(self, params: ArrayLike) -> jax.Array:
+    def _control_points(self, params: Params) -> jax.Array:
         params = as_params(params, self)
         return params.reshape(*params.shape[:-1], math.prod(self.shape), self.ndim)
