@@ -11,15 +11,7 @@ import pytest
 from flax import nnx
 
 from stn_jax.transforms import Attention
-from train import (
-    colocalization,
-    objective,
-    plots,
-    report,
-    results,
-    table,
-    triplets,
-)
+from train import colocalization, objective, plots, report, results, table, triplets
 from train.__main__ import main
 from train.checkpoints import Checkpoint
 from train.classifiers import LeanCNN

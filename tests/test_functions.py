@@ -40,7 +40,7 @@ CASES = {
     "basis_grid": (
         lambda theta: stn_jax.basis_grid(theta, GRID),
         (THETA[:, :2],),
-        lambda: np.einsum("dk,hwk->hwd", THETA[:, :2], GRID),
+        lambda: [[THETA[:, :2] @ terms for terms in row] for row in GRID],
     ),
     "flow_grid": (
         stn_jax.flow_grid,
@@ -105,8 +105,6 @@ CASES = {
         ),
     ),
 }
-
-
 HOMOGRAPHY = np.array([[1, 0.1, 0.2], [0, 0.9, 0.1], [0.2, 0.1, 1]])
 
 

@@ -1,3 +1,5 @@
+"""`sample` and `bilinear_sample`: values, batches, dtypes, gradients, errors."""
+
 import itertools
 from functools import partial
 
@@ -14,6 +16,7 @@ from stn_jax import (
     affine_grid,
     bilinear_sample,
     identity_grid,
+    inside,
     sample,
     to_normalized,
 )
@@ -23,6 +26,8 @@ CORNERS = [False, True]
 SIZES = [(3, 4), (1, 5), (2, 3, 4), (1, 1)]
 OTHERS = [(2, "bicubic"), (3, "nearest")]  # kernels with programs that take long
 slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 # align_corners says where pixels are, and of the rules alone what a reflection does
 each_rule = pytest.mark.parametrize(
     ("padding_mode", "align_corners"),
@@ -32,7 +37,6 @@ each_rule = pytest.mark.parametrize(
         *(slow(mode, True) for mode in MODES if mode != "reflection"),
     ],
 )
-
 pytestmark = pytest.mark.usefixtures("strict")
 
 
@@ -151,6 +155,20 @@ def test_constant_takes_a_value_for_each_channel():
         jnp.ones((4, 4, 3)), outside, padding_mode="constant", fill_value=fill
     )
     np.testing.assert_array_equal(out, np.broadcast_to(fill, (2, 2, 3)))
+
+
+def test_all_corners_of_all_modes_are_distinct():
+    """The four modes differ where they should: just outside a corner."""
+    image = jnp.arange(1.0, 10.0).reshape(3, 3, 1)
+    point = to_normalized(jnp.array([[[-1.75, 1.0]]]), (3, 3))
+    values = {
+        mode: float(
+            bilinear_sample(image, point, padding_mode=mode, **fill_of(mode))[0, 0, 0]
+        )
+        for mode in MODES
+    }
+    for a, b in itertools.combinations(MODES, 2):
+        assert values[a] != values[b]
 
 
 # leading axes
@@ -334,7 +352,53 @@ def test_nan_gives_nan_there_and_nowhere_else(padding_mode):
     assert jnp.isfinite(image_gradient).all()
 
 
-# bad input
+# options
+
+
+def pixels(rng, size, low=-6.0, high=12.0):
+    return rng.uniform(low, high, size=(*size, len(size)))
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bspline3"])
+def test_one_padding_mode_for_each_axis(rng, method):
+    """A panorama: it wraps in x and ends in y."""
+    image = rng.normal(size=(4, 6, 1)).astype(np.float32)
+    points = pixels(rng, (7, 7), -9, 14).astype(np.float32)
+    out = sample(
+        image,
+        points,
+        method=method,
+        padding_mode=("border", "wrap"),
+        coordinates="pixel",
+    )
+    tiled = np.tile(image, (1, 9, 1))
+    points = points + np.array([24, 0], np.float32)
+    expected = sample(
+        tiled, points, method=method, padding_mode="border", coordinates="pixel"
+    )
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("align_corners", CORNERS)
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "bspline3"])
+def test_a_hard_edge(rng, method, align_corners):
+    """The fill value exactly where `inside` is False."""
+    image = rng.normal(size=(5, 6, 2)).astype(np.float32)
+    points = pixels(rng, (9, 9), -2, 7).astype(np.float32)
+    points[0, 0] = -0.3, 2.0  # outside the corners, inside the edges
+    fill = jnp.array([7.0, -7.0])
+    corners = {"coordinates": "pixel", "align_corners": align_corners}
+    options = {"method": method, **corners}
+    out = sample(image, points, outside="fill", fill_value=fill, **options)
+    within = inside(points, (5, 6), **corners)
+    assert within[0, 0] == (not align_corners)
+    assert 0 < within.sum() < within.size
+    bordered = sample(image, points, padding_mode="border", **options)
+    expected = jnp.where(within[..., None], bordered, jnp.broadcast_to(fill, out.shape))
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+
+
+# errors
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, bool])
@@ -386,15 +450,16 @@ def test_coordinates_must_be_real():
             bilinear_sample(jnp.zeros((3, 3, 1)), jnp.zeros((2, 2, 2), dtype))
 
 
-def test_all_corners_of_all_modes_are_distinct():
-    """The four modes differ where they should: just outside a corner."""
-    image = jnp.arange(1.0, 10.0).reshape(3, 3, 1)
-    point = to_normalized(jnp.array([[[-1.75, 1.0]]]), (3, 3))
-    values = {
-        mode: float(
-            bilinear_sample(image, point, padding_mode=mode, **fill_of(mode))[0, 0, 0]
-        )
-        for mode in MODES
-    }
-    for a, b in itertools.combinations(MODES, 2):
-        assert values[a] != values[b]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "cubic"}, r"method must be one of 'nearest', .*, or a Kernel; got"),
+        ({"method": 3}, "or a Kernel; got 3"),
+        ({"coordinates": "pixels"}, "coordinates must be one of 'normalized', 'pixel'"),
+        ({"outside": None}, "outside must be one of 'blend', 'fill'; got None"),
+        ({"padding_mode": ("zeros", "constant")}, "not both"),
+    ],
+)
+def test_unknown_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        sample(jnp.zeros((3, 3, 1)), jnp.zeros((2, 2, 2)), **options)

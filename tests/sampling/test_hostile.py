@@ -149,6 +149,16 @@ def test_empty_batches_and_empty_grids(method):
     assert out.shape == (2, 4, 0)
 
 
+@pytest.mark.parametrize("implementation", [None, "dense"])
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_without_channels(method, implementation):
+    image, grid = jnp.zeros((3, 3, 0)), jnp.zeros((2, 4, 2))
+    options = {"method": method, "implementation": implementation}
+    slopes = jax.grad(lambda *a: sample(*a, **options).sum(), (0, 1))(image, grid)
+    assert slopes[0].shape == image.shape
+    np.testing.assert_array_equal(slopes[1], np.zeros_like(grid))
+
+
 # images near the limits of int32, none of which is ever allocated
 
 LARGEST = 2**31 - 1
@@ -201,7 +211,7 @@ def test_the_last_of_two_billion_pixels_is_the_border():
     """An infinite coordinate reads the edge, however far away that is."""
     n = 2**31 - 2**7
     axis = Axis(n, "border", 0, False, "normalized")
-    x = axis.pixels(jnp.array([jnp.inf, 1e30, -jnp.inf]))
+    x = jnp.array([jnp.inf, 1e30, -jnp.inf])
     (lower, _, _), (upper, _, _) = axis.taps("bilinear", x)
     np.testing.assert_array_equal(lower, [n - 1, n - 1, 0])
     np.testing.assert_array_equal(upper, [n - 1, n - 1, 0])

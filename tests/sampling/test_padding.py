@@ -1,3 +1,5 @@
+"""Padding rules along one axis, against `numpy.pad`."""
+
 import numpy as np
 import pytest
 
