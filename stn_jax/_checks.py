@@ -86,7 +86,10 @@ def _flattened(shape: tuple[int, ...], transform: Any) -> str:
         return f". Homogeneous matrices become parameters by {transform}.params(matrix)"
     if len(shape) > 1 and math.prod(shape[-2:]) == expected:
         flat = ", ".join(map(str, (*shape[:-2], expected)))
-        return f". They become flat by .reshape(*batch, {expected}), here ({flat})"
+        return (
+            f". Matrices become flat by .reshape(*batch, {expected}), here "
+            f"params.reshape({flat})"
+        )
     return ""
 
 
