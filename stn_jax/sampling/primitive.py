@@ -76,7 +76,7 @@ def _by_grid(
     corners = plan.axes[0].align_corners
     one = partial(axis_aligned_points, size=size, align_corners=corners)
     grid = jax.vmap(jax.vmap(one))(matrix)
-    points = grid.reshape(len(grid), -1, grid.shape[-1])
+    points = grid.reshape(len(grid), math.prod(grid.shape[1:-1]), grid.shape[-1])
     (out,) = _AT_POINTS.values.bind(*_all_varying(image, points), plan=plan)
     return out.reshape(*grid.shape[:-1], image.shape[-1])
 
