@@ -81,7 +81,7 @@ def test_half_precision_coordinates_are_widened():
         (None, TypeError),
     ],
 )
-def test_a_size_that_is_none(size, error):
+def test_invalid_sizes_are_refused(size, error):
     with pytest.raises(
         error, match=r"size must be \(height, width\) or .*; got"
     ) as info:

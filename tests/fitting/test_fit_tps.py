@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 @both_dims
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_tps_is_scipys_spline_read_on_the_lattice(x64, rng, ndim, smoothing):
+def test_tps_is_scipys_spline_at_the_lattice(x64, rng, ndim, smoothing):
     source, target = rng.uniform(-1, 1, size=(2, 14, ndim))
     weights = rng.uniform(0.5, 2, size=14)
     shape = (3, 2, 4)[:ndim]

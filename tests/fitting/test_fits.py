@@ -19,8 +19,8 @@ from stn_jax import (
 pytestmark = pytest.mark.usefixtures("strict")
 
 
-def test_what_is_fitted_warps(rng):
-    """The grid of a fit reads the source where the target is."""
+def test_the_grid_of_a_fit_samples_the_source_at_the_target(rng):
+    """The grid maps each target point to its source point."""
     target = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1.0]], np.float32)
     source = target * 0.6 + 0.1 * rng.normal(size=(4, 2)).astype(np.float32)
     corners = (np.array([0, 0, 4, 4]), np.array([0, 4, 4, 0]))
@@ -55,7 +55,7 @@ def test_leading_axes_broadcast(rng, fit):
 
 
 @pytest.mark.parametrize("fit", [*FITS.values(), fit_tps], ids=lambda f: f.__name__)
-def test_what_cannot_be_fitted(fit):
+def test_points_that_cannot_be_fitted_are_refused(fit):
     points = jnp.zeros((5, 2))
     for source, target, options, message in [
         (jnp.zeros((4, 2)), points, {}, r"as many points.* got shapes \(4, 2\) and"),

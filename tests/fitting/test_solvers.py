@@ -74,7 +74,7 @@ def test_similarity_is_the_least_of_all_similarities(x64, rng, ndim):
     np.testing.assert_allclose(gram, gram[0, 0] * np.eye(ndim), atol=1e-12)
 
 
-def test_a_mirrored_cloud_is_turned_not_mirrored(x64, rng):
+def test_a_mirrored_cloud_is_rotated_not_mirrored(x64, rng):
     target = rng.normal(size=(6, 3))
     found = np.asarray(fit_similarity(target * np.array([[1, 1, -1.0]]), target))
     assert np.linalg.det(found[:, :3]) > 0

@@ -54,16 +54,16 @@ def test_at_infinity_there_is_padding_and_no_gradient(padding_mode):
     fill = 0.0 if padding_mode == "zeros" else 0.5
     options = {"padding_mode": padding_mode, "fill_value": fill}
 
-    def read(theta, column):
+    def sampled(theta, column):
         grid = projective_grid(theta, (3, 3))
         out = sample(jnp.ones((3, 3, 1)), grid, **options)
         return out[1, column, 0]
 
-    value, slope = jax.value_and_grad(read)(theta, 1)
+    value, slope = jax.value_and_grad(sampled)(theta, 1)
     assert value == fill
     assert (slope == 0).all()
     for column in (0, 2):
-        value, slope = jax.value_and_grad(read)(theta, column)
+        value, slope = jax.value_and_grad(sampled)(theta, column)
         assert jnp.isfinite(value)
         assert jnp.isfinite(slope).all()
     nothing = projective_grid(jnp.zeros((3, 3)), (2, 2))

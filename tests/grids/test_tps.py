@@ -175,7 +175,7 @@ def test_volumes_agree_with_scipy(x64, rng):
     np.testing.assert_allclose(grid, scipy_grid(control, target, size, 0.1), atol=1e-9)
 
 
-def test_volumes_want_a_cubic_lattice_and_points_off_a_plane():
+def test_volumes_need_a_cubic_lattice_and_points_off_a_plane():
     with pytest.raises(ValueError, match=r"n\*\*3, a cubic lattice; got 9"):
         tps_grid(jnp.zeros((9, 3)), (3, 3, 3))
     plane = np.array([(x, y, 0) for y in (-1, 1) for x in (-1, 0, 1)])

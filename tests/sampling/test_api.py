@@ -87,8 +87,8 @@ def test_agrees_with_pytorch(
     @jax.jit
     def values_and_gradients(image, grid, cotangent):
         options = {"padding_mode": padding_mode, "align_corners": align_corners}
-        read = partial(sample, method=method, **options)
-        out, vjp = jax.vjp(read, image, grid)
+        sampled = partial(sample, method=method, **options)
+        out, vjp = jax.vjp(sampled, image, grid)
         return out, *vjp(cotangent)
 
     inputs = [torch_fixtures[f"{ndim}/{k}"] for k in ("image", "grid", "cotangent")]
@@ -247,12 +247,12 @@ def test_gradients_agree_with_finite_differences(x64, rng, size, padding_mode):
     pixels = cells + rng.uniform(0.1, 0.9, size=cells.shape)
     grid = to_normalized(pixels, size)
 
-    def read(image, grid):
+    def sampled(image, grid):
         return bilinear_sample(
             image, grid, padding_mode=padding_mode, **fill_of(padding_mode)
         )
 
-    check_derivatives(read, [image, grid])
+    check_derivatives(sampled, [image, grid])
 
 
 @pytest.mark.parametrize("padding_mode", MODES)
@@ -321,13 +321,13 @@ def test_far_away_is_the_padding_with_no_gradient(padding_mode, align_corners, f
         else {}
     )
 
-    def read(x):
+    def sampled(x):
         grid = jnp.stack([x, jnp.zeros_like(x)])[None, None]
         return bilinear_sample(
             image, grid, padding_mode=padding_mode, align_corners=align_corners, **fill
         )[0, 0, 0]
 
-    value, slope = jax.value_and_grad(read)(jnp.float32(far))
+    value, slope = jax.value_and_grad(sampled)(jnp.float32(far))
     edge = 3.5 + np.sign(far) * 1 if padding_mode == "border" else 0
     expected = {"zeros": 0, "border": edge}.get(padding_mode, 0.7)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
@@ -339,14 +339,14 @@ def test_nan_gives_nan_there_and_nowhere_else(padding_mode):
     image = jnp.ones((3, 3, 2))
     grid = jnp.zeros((2, 2, 2)).at[0, 1, 0].set(jnp.nan)
 
-    def read(image, grid):
+    def sampled(image, grid):
         return bilinear_sample(image, grid, padding_mode=padding_mode)
 
-    out = read(image, grid)
+    out = sampled(image, grid)
     expected = np.array([[False, True], [False, False]])
     np.testing.assert_array_equal(np.isnan(out).all(axis=-1), expected)
     np.testing.assert_array_equal(np.isnan(out).any(axis=-1), expected)
-    image_gradient, _ = jax.grad(lambda i, g: jnp.nansum(read(i, g)), (0, 1))(
+    image_gradient, _ = jax.grad(lambda i, g: jnp.nansum(sampled(i, g)), (0, 1))(
         image, grid
     )
     assert jnp.isfinite(image_gradient).all()
@@ -402,7 +402,7 @@ def test_a_hard_edge(rng, method, align_corners):
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, bool])
-def test_integer_images_are_told_how_to_convert(dtype):
+def test_integer_images_are_refused_with_a_conversion(dtype):
     with pytest.raises(TypeError, match=r"image must be floating.*astype\('float32'\)"):
         bilinear_sample(jnp.zeros((3, 3, 1), dtype), jnp.zeros((2, 2, 2)))
 
@@ -426,7 +426,7 @@ def test_shapes_that_do_not_fit(image, grid, message):
 
 
 @pytest.mark.parametrize("padding_mode", ["Zeros", "nearest", None, 3, ["zeros"]])
-def test_an_unknown_mode_is_told_the_known_ones(padding_mode):
+def test_unknown_modes_are_refused_with_the_known_ones(padding_mode):
     with pytest.raises(
         ValueError, match=r"'zeros', 'constant', 'border', 'reflection'"
     ):

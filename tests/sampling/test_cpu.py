@@ -184,7 +184,7 @@ def test_sums_are_the_same_each_time(rng, kernel):
         *(slow(mode, False) for mode in RULES),
     ],
 )
-def test_what_is_not_finite(kernel, mode, align_corners):
+def test_values_that_are_not_finite(kernel, mode, align_corners):
     """Infinite and NaN coordinates and pixels, on axes of one pixel too."""
     special = [np.nan, np.inf, -np.inf, 3e38, 1e9, 2.0**23, -1e7, -0.6, 0.25, 1.0]
     pairs = np.array([[*itertools.product(special, special)]], np.float32)
@@ -251,7 +251,7 @@ def test_few_channels_pixel_by_pixel(kernel, size, channels):
 @pytest.mark.parametrize("channels", [1, slow(2), 3, slow(4)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_far_point_changes_no_other(rng, kernel, dtype, channels):
-    """Points near and far are read in different ways."""
+    """Near and far points are sampled in different ways."""
     image, grid, bar = inputs(rng, (6, 7), channels, points=(30, 70))
     image, bar = jnp.asarray(image, dtype), jnp.asarray(bar, dtype)
     far = grid.copy()
@@ -280,7 +280,7 @@ def test_bfloat16_is_rounded_once(rng, kernel, channels):
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5, 3), (2, 4, 5, 3)])
-def test_nothing_to_read(kernel, shape):
+def test_no_images_and_no_points(kernel, shape):
     image = jnp.ones(shape)
     grid = jnp.zeros((shape[0], 0, 3, 2))
     out, image_bar, grid_bar = jax.jit(gradients())(

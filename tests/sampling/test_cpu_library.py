@@ -339,7 +339,7 @@ def test_an_unreadable_library_is_left_out(broken, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)  # root reads files of any mode
     with pytest.warns(
-        RuntimeWarning, match="[.]so cannot be read .* Permission denied"
+        RuntimeWarning, match=r"[.]so cannot be read .* Permission denied"
     ):
         assert not ffi.is_on()
 

@@ -31,7 +31,7 @@ KERNELS = {
 }
 
 
-# sizes that put no point halfway between two pixels, where nearest hangs on a rounding
+# sizes that put no point halfway between pixels, where nearest depends on a rounding
 CASES = [
     *((method, (9, 11), (17, 23)) for method in KERNELS),
     *((method, (20, 24), (9, 16)) for method in KERNELS),
@@ -116,7 +116,7 @@ def test_a_constant_image_stays_constant(rng, method, padding_mode):
 # the paper's generic kernel
 
 
-def test_a_kernel_of_ones_own_is_the_built_in_one(x64, rng):
+def test_a_custom_tent_kernel_is_bilinear(x64, rng):
     image, points = rng.normal(size=(5, 6, 2)), pixels(rng, (4, 3))
 
     def tent(d):
@@ -196,12 +196,12 @@ def test_smooth_kernels_have_second_derivatives(x64, rng, method, padding_mode):
     image = rng.normal(size=(4, 5, 1))
     points = rng.integers(-2, 6, size=(2, 2, 2)) + rng.uniform(0.1, 0.9, (2, 2, 2))
 
-    def read(image, points):
+    def sampled(image, points):
         return sample(
             image, points, method=method, padding_mode=padding_mode, coordinates="pixel"
         )
 
-    check_derivatives(read, [image, points])
+    check_derivatives(sampled, [image, points])
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,14 @@ def test_on_the_lattice_gradients_are_the_right_hand_ones(x64, rng, method):
     image = jnp.array(rng.normal(size=(1, 8, 1)))
 
     @jax.jit
-    def read(x):
+    def sampled(x):
         point = jnp.stack([x, jnp.zeros_like(x)])[None, None]
         return sample(image, point, method=method, coordinates="pixel")[0, 0, 0]
 
-    slope_at = jax.jit(jax.grad(read))
+    slope_at = jax.jit(jax.grad(sampled))
     for x in range(-1, 8):
         step = 1e-6
-        expected = (read(jnp.float64(x + step)) - read(jnp.float64(x))) / step
+        expected = (sampled(jnp.float64(x + step)) - sampled(jnp.float64(x))) / step
         slope = slope_at(jnp.float64(x))
         np.testing.assert_allclose(slope, expected, atol=1e-4)
 

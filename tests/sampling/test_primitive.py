@@ -1,4 +1,4 @@
-"""Reading as a primitive: equal to plain JAX in all derivatives, under all maps."""
+"""The sampling primitive: equal to plain JAX in all derivatives, under all maps."""
 
 from functools import partial
 
@@ -167,7 +167,7 @@ def test_an_image_for_many_grids_is_not_copied(rng):
             assert memory.temp_size_in_bytes < 2 * image_bytes
 
 
-def test_a_gradient_that_nobody_asked_for_is_not_computed():
+def test_gradients_that_are_not_needed_are_not_computed():
     """No scatter where the image is an input."""
     image = jnp.ones((4, 5, 6, 3))
     grid = jnp.zeros((4, 7, 8, 2))

@@ -102,9 +102,9 @@ def test_antialiasing_by_its_definition(rng, size, align_corners):
         if align_corners:
             step = (n - 1) / (n_out - 1)
         for i in range(n_out):
-            read = 1.2 * references.normalized(i, n_out, align_corners) + shift
-            if abs(read) <= 1:
-                x = references.pixel(read, n, align_corners)
+            point = 1.2 * references.normalized(i, n_out, align_corners) + shift
+            if abs(point) <= 1:
+                x = references.pixel(point, n, align_corners)
                 width = max(1.0, 1.2 * step)
                 for m in range(n):
                     table[i, m] = max(0.0, 1 - abs(x - m) / width)
@@ -152,17 +152,19 @@ def test_antialiasing_keeps_dtypes(rng, x64):
     ],
 )
 def test_derivatives_when_antialiasing(rng, x64, method):
-    """Shrinking and enlarging, with reads outside."""
+    """Shrinking and enlarging, with samples outside."""
 
-    def read(image, params):
+    def sampled(image, params):
         return antialiased(image, Attention(), params, (4, 3), method=method)
 
     image = rng.normal(size=(9, 8, 2))
-    check_derivatives(read, *([image, np.array([s, 0.13, 0.21])] for s in (1.1, 0.3)))
+    check_derivatives(
+        sampled, *([image, np.array([s, 0.13, 0.21])] for s in (1.1, 0.3))
+    )
 
 
 @pytest.mark.slow
-def test_a_kernel_of_ones_own_is_widened(rng):
+def test_a_custom_kernel_is_widened(rng):
     image = jnp.asarray(rng.normal(size=(9, 8, 2)), jnp.float32)
     tent = Kernel(1.0, lambda d: 1 - jnp.abs(d))
     params = jnp.array([1.5, 0.0, 0.1])
@@ -204,6 +206,6 @@ def test_coordinates_that_are_not_finite():
         ),
     ],
 )
-def test_what_antialiasing_does_not_go_with(family, options, message):
+def test_what_antialiasing_refuses(family, options, message):
     with pytest.raises(ValueError, match=message):
         antialiased(jnp.ones((4, 5, 1)), family, family.identity, **options)

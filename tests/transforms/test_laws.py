@@ -174,7 +174,7 @@ def test_leading_axes_broadcast(rng, family):
         np.testing.assert_allclose(out[2, 1], one, atol=1e-6)
 
 
-def test_what_is_infinite_stays_so(rng):
+def test_infinite_points_stay_infinite(rng):
     points = jnp.array([[jnp.inf, 0.0], [0.1, -jnp.inf], [jnp.nan, 0.0], [0.1, 0.2]])
 
     @partial(jax.jit, static_argnums=0)
@@ -250,7 +250,7 @@ def test_families_are_equal_and_hashable_by_value():
         (lambda: Chain(Affine(), Affine(3)), "same ndim"),
     ],
 )
-def test_a_family_that_cannot_be(make, message):
+def test_invalid_families_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

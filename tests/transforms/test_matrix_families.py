@@ -94,11 +94,11 @@ def test_a_key_point_of_the_input_lands_at_the_inverse(rng):
     point = identity_grid(size)[2, 6][None]
 
     @jax.jit
-    def read(params):
+    def sampled(params):
         lands = family.apply(family.inverse(params), point)
         return bilinear_sample(warp(image, family, params), lands[None])
 
-    assert read(params).item() > 0.5
+    assert sampled(params).item() > 0.5
 
 
 @each_group

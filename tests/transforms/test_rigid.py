@@ -24,7 +24,7 @@ def test_rotations_in_three_dimensions_are_scipys(x64, rng, length):
     np.testing.assert_allclose(Similarity(3).params(matrix), params, atol=1e-9)
 
 
-def test_a_positive_angle_turns_the_picture_counter_clockwise():
+def test_a_positive_angle_rotates_the_picture_counter_clockwise():
     """The pixel right of the center comes to lie above it."""
     image = jnp.zeros((3, 3, 1)).at[1, 2].set(1.0)
     out = warp(image, Rigid(), jnp.array([jnp.pi / 2, 0.0, 0.0]), method="nearest")
