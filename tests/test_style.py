@@ -80,7 +80,7 @@ def test_the_options_of_a_sampler_are_those_of_sample():
         assert field.default == OPTIONS[name]
     types = {name: field.type for name, field in fields.items()}
     declared = SamplerOptions.__annotations__
-    assert {name: ref.__forward_arg__ for name, ref in declared.items()} == types
+    assert {k: getattr(v, "__forward_arg__", v) for k, v in declared.items()} == types
     _, _, *options = inspect.signature(stn_jax.sample).parameters.values()
     assert {option.name: option.annotation for option in options} == types
     assert [option.name for option in options] == [*fields]

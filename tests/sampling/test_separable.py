@@ -176,7 +176,7 @@ def test_a_custom_kernel_is_widened(rng):
 
 def test_coordinates_that_are_not_finite():
     image = jnp.ones((4, 4, 1))
-    for shift, other, seen in (
+    for shift, other, expected in (
         (jnp.nan, 0.0, jnp.nan),
         (jnp.nan, 9.0, jnp.nan),
         (jnp.inf, 0.0, 7.0),
@@ -184,7 +184,7 @@ def test_coordinates_that_are_not_finite():
     ):
         params = jnp.array([shift, other])
         out = antialiased(image, Translation(), params, fill_value=7.0)
-        np.testing.assert_array_equal(out, np.full((4, 4, 1), seen))
+        np.testing.assert_array_equal(out, np.full((4, 4, 1), expected))
         slope = jax.grad(
             lambda p: antialiased(image, Translation(), p, fill_value=7.0).sum()
         )(params)
