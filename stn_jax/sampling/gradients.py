@@ -100,7 +100,7 @@ def _points_bar(
     out_bar: jax.Array,
 ) -> jax.Array:
     """The slopes of the weights, times the inner products of pixels and gradients."""
-    totals = [jnp.zeros_like(out_bar[:, 0])] * len(taps)
+    totals = [jnp.zeros_like(out_bar, shape=len(out_bar))] * len(taps)
     numbered = [list(enumerate(axis)) for axis in taps]
     for corner in itertools.product(*numbered):
         numbers, corner_taps = zip(*corner, strict=True)

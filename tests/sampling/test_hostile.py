@@ -150,7 +150,13 @@ def test_empty_batches_and_empty_grids(method):
 
 
 @pytest.mark.parametrize("implementation", [None, "dense"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        m if METHODS[m][0] < 4 else pytest.param(m, marks=pytest.mark.slow)
+        for m in METHODS
+    ],
+)
 def test_gradients_without_channels(method, implementation):
     image, grid = jnp.zeros((3, 3, 0)), jnp.zeros((2, 4, 2))
     options = {"method": method, "implementation": implementation}
