@@ -87,7 +87,7 @@ def _flattened(shape: tuple[int, ...], transform: Any) -> str:
     if len(shape) > 1 and math.prod(shape[-2:]) == expected:
         flat = ", ".join(map(str, (*shape[:-2], expected)))
         return (
-            f". They become flat by .reshape(*batch, {expected}), here "
+            f". Matrices become flat by .reshape(*batch, {expected}), here "
             f"params.reshape({flat})"
         )
     return ""

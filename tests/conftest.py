@@ -1,15 +1,17 @@
 """What all tests share: where MNIST lies, double precision, strict promotion."""
 
+import contextlib
 import os
 from pathlib import Path
 
-os.environ.setdefault(
-    "STN_JAX_CPU", "off"
-)  # plain JAX, whatever has been compiled here
+# plain JAX, whatever has been compiled here
+os.environ.setdefault("STN_JAX_CPU", "off")
 
 import jax
 import numpy as np
 import pytest
+
+from stn_jax.sampling.cpu import build
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,10 +36,16 @@ def x64():
         yield
 
 
-@pytest.fixture
-def strict():
+@contextlib.contextmanager
+def no_promotion():
     """JAX as its strictest users set it: no promotion of dtypes or ranks."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def strict():
+    with no_promotion():
         yield
 
 
@@ -59,3 +67,22 @@ def mnist_dir():
     if not folder:
         pytest.skip("MNIST_DIR does not name a folder with MNIST's four files")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A folder for the user's cache, with the kernel in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        umask = os.umask(0)  # the library is private even so
+        build.ensure_built()
+        os.umask(umask)
+    return folder
+
+
+@pytest.fixture
+def kernel(monkeypatch, library):
+    """Programs compiled from here on call the kernel."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(library))
+    monkeypatch.setenv("STN_JAX_CPU", "on")

@@ -1,4 +1,4 @@
-"""Derivatives in float64, forward and backward, against finite differences."""
+"""Derivatives against finite differences, and those of two implementations."""
 
 import jax
 import jax.numpy as jnp
@@ -47,3 +47,18 @@ def check_derivatives(function, *examples, step=1e-5, rtol=1e-6):
             np.testing.assert_allclose(ours, numeric, rtol=rtol, atol=atol)
         slopes.append(slope)
     return slopes
+
+
+def by_gather_and_dense(function, *arrays):
+    """Values and all gradients of a function, by gathers and by dense products."""
+
+    def run(implementation):
+        def loss(*arrays):
+            out = function(*arrays, implementation=implementation)
+            bar = jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+            return (out * bar).sum(), out
+
+        every = range(len(arrays))
+        return jax.jit(jax.value_and_grad(loss, every, has_aux=True))(*arrays)
+
+    return run("gather"), run("dense")

@@ -2,8 +2,8 @@
 
     python tests/support.py > docs/support.md
 
-Every method, padding mode, number of dimensions and dtype reads a small image of whole
-numbers at some points, inside and outside; a cell lists the dtypes whose results agree
+Each method, padding mode, number of dimensions and dtype samples a small image of whole
+numbers at some points, inside and outside. A cell lists the dtypes whose results agree
 with plain float64 loops (for splines with SciPy), to the dtype's rounding.
 """
 
@@ -90,13 +90,13 @@ def oracle(method, padding_mode, ndim):
         return ndimage.map_coordinates(padded, where, **options)[..., None]
     support, weight = KERNELS[method]
 
-    def read(image, padding_mode):
+    def sampled(image, padding_mode):
         arguments = (points, weight, support, padding_mode, FILL)
         return references.sample_pixels(image, *arguments)
 
-    out = read(image, padding_mode)
+    out = sampled(image, padding_mode)
     if method == "lanczos3":
-        out = out / read(np.ones_like(image), "border")
+        out = out / sampled(np.ones_like(image), "border")
     return out
 
 

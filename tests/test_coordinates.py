@@ -1,10 +1,12 @@
+"""Pixels and [-1, 1]: `identity_grid`, `to_pixels`, `to_normalized`, `inside`."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import references
 
-from stn_jax import identity_grid, to_normalized, to_pixels
+from stn_jax import identity_grid, inside, to_normalized, to_pixels
 
 SIZES = [(3, 4), (1, 5), (1, 1), (2, 3, 4), (1, 1, 2)]
 CORNERS = [False, True]
@@ -79,7 +81,7 @@ def test_half_precision_coordinates_are_widened():
         (None, TypeError),
     ],
 )
-def test_a_size_that_is_none(size, error):
+def test_invalid_sizes_are_refused(size, error):
     with pytest.raises(
         error, match=r"size must be \(height, width\) or .*; got"
     ) as info:
@@ -97,3 +99,21 @@ def test_points_must_have_a_coordinate_for_each_axis():
         to_pixels(jnp.zeros((4, 3)), (5, 6))
     with pytest.raises(TypeError, match="real numbers; got dtype complex64"):
         to_normalized(jnp.zeros((4, 2), jnp.complex64), (5, 6))
+
+
+def test_inside_is_closed_and_knows_its_corners():
+    edge = jnp.array([-1.0, 1.0, 1.0000001, jnp.nan, jnp.inf])
+    grid = jnp.stack([edge, jnp.zeros(5)], axis=-1)
+    for align_corners in (False, True):
+        np.testing.assert_array_equal(
+            inside(grid, (3, 4), align_corners=align_corners),
+            [True, True, False, False, False],
+        )
+    points = jnp.array([[-0.5, 0.0], [3.5, 0.0], [0.0, 2.6], [3.0, 2.0]])
+    np.testing.assert_array_equal(
+        inside(points, (3, 4), coordinates="pixel"), [True, True, False, True]
+    )
+    np.testing.assert_array_equal(
+        inside(points, (3, 4), coordinates="pixel", align_corners=True),
+        [False, False, False, True],
+    )

@@ -86,8 +86,6 @@ CASES = {
         lambda rng, b: (image(rng, b, 6, 2), grid(rng, b, 6, 2)),
     ),
 }
-
-
 SLOW = ("splines", "warp", "fit_affine", "one image, many grids", "volumes")
 
 

@@ -40,7 +40,7 @@ CASES = {
     "basis_grid": (
         lambda theta: stn_jax.basis_grid(theta, GRID),
         (THETA[:, :2],),
-        lambda: np.einsum("dk,hwk->hwd", THETA[:, :2], GRID),
+        lambda: [[THETA[:, :2] @ terms for terms in row] for row in GRID],
     ),
     "flow_grid": (
         stn_jax.flow_grid,
@@ -105,12 +105,10 @@ CASES = {
         ),
     ),
 }
-
-
 HOMOGRAPHY = np.array([[1, 0.1, 0.2], [0, 0.9, 0.1], [0.2, 0.1, 1]])
 
 
-def seen(theta, points):
+def projected(theta, points):
     """Points under a homography, from its definition."""
     moved = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ theta.T
     return (moved[:, :2] / moved[:, 2:]).astype(np.float32)
@@ -128,12 +126,12 @@ CASES |= {
     ),
     "fit_similarity": (
         stn_jax.fit_similarity,
-        (seen(np.vstack([TURN, [[0, 0, 1]]]), POINTS), POINTS),
+        (projected(np.vstack([TURN, [[0, 0, 1]]]), POINTS), POINTS),
         lambda: TURN,
     ),
     "fit_projective": (
         stn_jax.fit_projective,
-        (seen(HOMOGRAPHY, POINTS), POINTS),
+        (projected(HOMOGRAPHY, POINTS), POINTS),
         lambda: HOMOGRAPHY,
     ),
     "fit_tps": (

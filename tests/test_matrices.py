@@ -105,7 +105,7 @@ def test_scipys_matrices_warp_as_scipy_does(x64, rng, size, output_size):
 
 @each_size
 @both_corners
-def test_another_corner_convention_reads_the_same_pixels(
+def test_another_corner_convention_samples_the_same_pixels(
     x64, rng, size, output_size, align_corners
 ):
     theta = theta_for(rng, size)
@@ -125,7 +125,7 @@ def test_another_corner_convention_reads_the_same_pixels(
 
 @each_size
 @both_corners
-def test_another_resolution_reads_the_same_places(
+def test_another_resolution_samples_the_same_places(
     x64, rng, size, output_size, align_corners
 ):
     """Places are measured edge to edge, in units of the picture."""
@@ -213,7 +213,7 @@ def test_precision_and_gradients(rng):
         ((2, 3), (3, 4), {"direction": 1}, "one of 'backward', 'forward'; got 1"),
     ],
 )
-def test_what_cannot_be_converted(shape, size, options, message):
+def test_invalid_matrices_and_options_are_refused(shape, size, options, message):
     for function in (from_pixel, to_pixel):
         with pytest.raises(ValueError, match=message):
             function(jnp.ones(shape), size, **options)

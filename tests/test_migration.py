@@ -102,7 +102,7 @@ def test_the_rows(title, call, ours, monkeypatch):
     np.testing.assert_allclose(result, theirs(call, packages, values), atol=2e-5)
 
 
-def test_no_row_is_left_out():
+def test_every_row_of_the_page_is_run():
     lines = [line for line in PAGE.splitlines() if line.startswith("| `")]
     assert len(ROWS) == len(lines) > 20
     assert {title for title, *_ in ROWS} == set(PACKAGES)

@@ -49,7 +49,7 @@ def test_of_squares_twice(rng):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_what_is_not_finite_and_dtypes(dtype):
+def test_values_that_are_not_finite_and_dtypes(dtype):
     images = jnp.array([[-jnp.inf, -jnp.inf, 1, 2], [-jnp.inf, -jnp.inf, jnp.nan, 0]])
     images = images.astype(dtype)[None, ..., None]
     out, pull = jax.vjp(lambda x: max_pool(x, 2), images)

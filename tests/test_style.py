@@ -1,8 +1,11 @@
-"""What every public name keeps to."""
+"""Rules for all files: docstrings, keywords, imports, names, words."""
 
 import ast
+import dataclasses
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,18 +14,19 @@ from conftest import ROOT
 import stn_jax
 import stn_jax.linen
 import stn_jax.nnx
+from stn_jax.sampling.api import SamplerOptions
 
 FUNCTIONS = [
     value
     for name, value in vars(stn_jax).items()
     if inspect.isfunction(value) and not name.startswith("_")
 ]
-CLASSES = [
+CLASSES = dict.fromkeys(
     value
-    for module in (stn_jax.transforms, stn_jax.nnx, stn_jax.linen)
+    for module in (stn_jax, stn_jax.transforms, stn_jax.nnx, stn_jax.linen)
     for value in vars(module).values()
     if inspect.isclass(value) and value.__module__.startswith("stn_jax")
-]
+)
 OPTIONS = {
     "align_corners": False,
     "padding_mode": "zeros",
@@ -35,6 +39,7 @@ OPTIONS = {
     "outside": "blend",
     "antialias": False,
     "implementation": None,
+    "sampler": None,
     "weights": None,
     "lattice": None,
     "order": "xy",
@@ -59,18 +64,39 @@ def test_a_function_explains_itself(function):
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_options_are_keywords_with_the_same_defaults_everywhere(function):
     for name, parameter in inspect.signature(function).parameters.items():
-        if name in OPTIONS:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            assert parameter.annotation == "Unpack[SamplerOptions]"
+        elif name in OPTIONS:
             assert parameter.kind is parameter.KEYWORD_ONLY
             assert parameter.default == OPTIONS[name]
         elif name not in SIZES or parameter.default is not None:
             assert parameter.default is parameter.empty, f"{name} should be in OPTIONS"
 
 
+def test_the_options_of_a_sampler_are_those_of_sample():
+    """In the class, in the type of the keywords, and in the function."""
+    fields = {field.name: field for field in dataclasses.fields(stn_jax.Sampler)}
+    for name, field in fields.items():
+        assert field.default == OPTIONS[name]
+    types = {name: field.type for name, field in fields.items()}
+    declared = SamplerOptions.__annotations__
+    assert {k: getattr(v, "__forward_arg__", v) for k, v in declared.items()} == types
+    _, _, *options = inspect.signature(stn_jax.sample).parameters.values()
+    assert {option.name: option.annotation for option in options} == types
+    assert [option.name for option in options] == [*fields]
+
+
+def test_dir_lists_the_public_names_alone():
+    assert dir(stn_jax) == sorted([*stn_jax.__all__, "__version__"])
+    for name in stn_jax.__all__:
+        assert getattr(stn_jax, name) is not None
+
+
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: f"{c.__module__}.{c.__name__}")
 def test_a_class_explains_itself(cls):
     doc = cls.__doc__
     assert doc
-    assert ">>>" in doc or cls is stn_jax.transforms.Transform
+    assert ">>>" in doc or cls in (stn_jax.transforms.Transform, SamplerOptions)
     for name, member in vars(cls).items():
         if inspect.isfunction(member) and not name.startswith("_"):
             assert member.__doc__, f"{cls.__name__}.{name} has no docstring"
@@ -136,7 +162,7 @@ def test_imports_only_go_up_the_lists(package):
                 )
 
 
-def test_the_library_does_not_know_the_training_program():
+def test_the_library_does_not_import_the_training_program():
     for path in (ROOT / "stn_jax").rglob("*.py"):
         source = path.read_text()
         for word in ("optax", "import train", "from train", "matplotlib"):
@@ -145,14 +171,87 @@ def test_the_library_does_not_know_the_training_program():
 
 def test_the_functions_do_not_import_flax():
     code = "import sys, stn_jax; assert 'flax' not in sys.modules"
-    import subprocess
-    import sys
-
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_modules_are_there_when_asked_for():
+def test_the_modules_are_imported_at_their_first_use():
     assert stn_jax.nnx.SpatialTransformer
     assert stn_jax.linen.SpatialTransformer
     with pytest.raises(AttributeError, match="no attribute 'haiku'"):
         stn_jax.haiku  # noqa: B018
+
+
+# names and words
+
+
+def defined(path: Path) -> set[str]:
+    """The names of the functions and classes at a file's top level."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    body = ast.parse(path.read_text()).body
+    return {node.name for node in body if isinstance(node, kinds)}
+
+
+def test_a_name_is_defined_in_one_module():
+    """Functions and classes; the modules of NNX and Linen have the same names."""
+    owners = {}
+    for path in sorted((ROOT / "stn_jax").rglob("*.py")):
+        module = str(path.relative_to(ROOT)).replace("linen.py", "nnx.py")
+        for name in defined(path):
+            owners.setdefault(name, set()).add(module)
+    shared = {name: sorted(files) for name, files in owners.items() if len(files) > 1}
+    shared.pop("__getattr__", None)
+    shared.pop("__dir__", None)
+    assert shared == {}
+
+
+# terms (regular expressions) and what to write instead
+TERMS = (
+    ("whoever", "the agent's name"),
+    ("hangs? on", "depends on"),
+    ("of one'?s own", "custom, user-defined"),
+    ("as remembered", "a record of the measurement"),
+    ("whole shifts", "integer shifts"),
+    ("by a normal of", "Gaussian, sigma = ... px"),
+    ("public doors", "public API"),
+    (r"likewise\.", "the statement itself, or nothing"),
+    ("unsound", "invalid, corrupt"),
+    ("what is theirs", "the thing's name"),
+    ("by little", "the number"),
+    ("wants", "needs_grad, needs"),
+    ("due(?! to)", "expected"),
+    ("told", "reported, indicated"),
+    ("points read", "sample points"),
+    ("what it saw", "warped"),
+    ("(volumes|pictures|images) turned", "rotated"),
+    ("(CPU|compiled|bilinear|fast|faster) reader", "CPU kernel"),
+)
+PATTERNS = [
+    (re.compile(rf"(?<![a-z]){term}(?![a-z])", re.I), better) for term, better in TERMS
+]
+FOLDERS = ("stn_jax", "train", "benchmarks", "tests", "docs", "colab")
+TEXTS = [
+    path
+    for path in sorted(
+        [
+            *(ROOT / "Makefile", *ROOT.glob("*.md")),
+            *(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.*")),
+        ]
+    )
+    if path.suffix in (".py", ".md", ".cpp", "") and path != Path(__file__)
+]
+
+
+def test_files_of_all_kinds_are_searched():
+    names = {path.name for path in TEXTS}
+    assert {"Makefile", "README.md", "kernel.cpp", "nnx.py", "conftest.py"} <= names
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_plain_words(path):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]!r}, write instead: {better}"
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for pattern, better in PATTERNS
+        if (match := pattern.search(line))
+    ]
+    assert not found, "\n".join(found)

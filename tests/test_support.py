@@ -17,12 +17,12 @@ def test_every_cell(method):
         assert line in PAGE, "run python tests/support.py > docs/support.md"
 
 
-def test_the_page_says_how_it_was_made():
+def test_the_page_states_how_it_was_made():
     assert PAGE.startswith(support.HEADER)
     lines = [line for line in PAGE.splitlines() if line.startswith("| `")]
     assert len(lines) == 2 * len(METHODS)
 
 
-def test_a_cell_names_what_is_not_whole():
+def test_a_cell_names_the_dtypes_of_incomplete_kinds():
     assert support.cell([]) == "none"
     assert support.cell(["float32", "complex64", "complex128"]) == "float32 c"

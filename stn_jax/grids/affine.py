@@ -34,7 +34,7 @@ def affine_grid(theta: Theta, size: Size, *, align_corners: bool = False) -> jax
       TypeError, ValueError: ``theta`` is no such matrix, ``size`` is not positive
         integers, or the two disagree about the number of dimensions.
 
-    >>> theta = jnp.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]])  # looks to the right
+    >>> theta = jnp.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]])  # to the right
     >>> affine_grid(theta, (1, 2))
     Array([[[0., 0.],
             [1., 0.]]], dtype=float32)

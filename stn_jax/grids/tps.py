@@ -167,8 +167,9 @@ def _basis(
 
     ``xp`` is NumPy, in float64, if all is known when tracing, else jax.numpy.
     """
-    pixels = lattice_points(size, align_corners=corners)
-    at_pixels = spline_terms(xp, xp.asarray(pixels, targets.dtype), targets)
+    pixels = xp.asarray(lattice_points(size, align_corners=corners), targets.dtype)
+    pixels = xp.broadcast_to(pixels, (*targets.shape[:-2], *pixels.shape))
+    at_pixels = spline_terms(xp, pixels, targets)
     return at_pixels @ _coefficients(xp, targets, regularization)
 
 
@@ -184,7 +185,8 @@ def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
     corner = xp.zeros((*below.shape[:-1], below.shape[-2]), below.dtype)
     below = xp.concatenate([below, corner], -1)
     ridge = xp.asarray(regularization, above.dtype)
-    above = above + ridge * xp.eye(*above.shape[-2:], dtype=above.dtype)
+    ridge = ridge * xp.eye(*above.shape[-2:], dtype=above.dtype)
+    above = above + xp.broadcast_to(ridge, above.shape)
     system = xp.concatenate([above, below], axis=-2)
     if xp is np and system.size and np.any(np.linalg.cond(system) > 1e12):
         raise ValueError(

@@ -340,11 +340,14 @@ def _as_numbers(value: Any) -> Any:
         return value
     try:
         is_traced = any(isinstance(x, Tracer) for x in value)
-        return (jnp if is_traced else np).asarray(value, None)
+        array = (jnp if is_traced else np).asarray(value)
     except (TypeError, ValueError):
+        array = np.asarray(value, object)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (np.number, np.bool_)):
         raise TypeError(
             f"fill_value must be a number, or one for each channel; got {value!r}"
-        ) from None
+        )
+    return array
 
 
 def _check_shows(sampler: Sampler) -> None:

@@ -42,7 +42,7 @@ def gather_cotangents(
       plan: of the call.
       needs_grad: for the images, and for the points.
     """
-    one = partial(_cotangents, plan=plan, needs_grad=needs_grad)
+    one = partial(_cotangents_of_one, plan=plan, needs_grad=needs_grad)
     both = zip((image, points), needs_grad, strict=True)
     dtypes = [array.dtype for array, is_needed in both if is_needed]
     # sums of half precision are made in float32, and rounded once
@@ -59,7 +59,7 @@ def gather_cotangents(
     return [x.astype(dtype) for x, dtype in zip(found, dtypes, strict=True)]
 
 
-def _cotangents(
+def _cotangents_of_one(
     image: jax.Array,
     points: jax.Array,
     out_bar: jax.Array,

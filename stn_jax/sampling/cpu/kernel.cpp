@@ -102,7 +102,7 @@ inline Bfloat16 Round<Bfloat16>(float x) {  // to the nearest, ties to even
   return {static_cast<uint16_t>(x == x ? nearest : nan)};
 }
 
-// The type in which images of C channels are sampled (C as in Read below). With few channels
+// The type in which images of C channels are sampled (C as in Sample below). With few channels
 // it is float, since there is no vector instruction that gathers 16-bit numbers.
 template <int C, typename T>
 using Pixel = std::conditional_t<C != 0, float, T>;
@@ -286,8 +286,8 @@ void ReadOne(const float* image, const Block<N>& block, int count, T* out) {
 // More channels: a vector holds the channels of one point. Here and below C is their number
 // if it is known at compile time, else 0. `zeros` is a pixel of zeros, for taps outside.
 template <int N, int C, typename P, typename T>
-void Read(const P* image, const Block<N>& block, int count, int64_t channels, const P* zeros,
-          T* out) {
+void Sample(const P* image, const Block<N>& block, int count, int64_t channels, const P* zeros,
+            T* out) {
   constexpr int taps = Block<N>::kTaps;
   const int64_t c_end = C ? C : channels;
   for (int l = 0; l < count; ++l) {
@@ -454,7 +454,7 @@ struct Plane {
             RowAt(below, is_next_i & is_j, is_next_i & is_next_j), at_y - upper, at_x - left};
   }
 
-  // Three or more float channels need so many gathers that Read above is faster; for them
+  // Three or more float channels need so many gathers that Sample above is faster; for them
   // only the gradients are computed here.
   static constexpr bool kReads = C < 3 || !std::is_same_v<T, float>;
 
@@ -466,7 +466,7 @@ struct Plane {
     return !beyond;
   }
 
-  void Read(const float* points, int64_t count, T* out) const {
+  void Sample(const float* points, int64_t count, T* out) const {
     const Plane plane = *this;
 #pragma omp simd
     for (int64_t l = 0; l < count; ++l) {
@@ -609,13 +609,13 @@ ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer po
       if constexpr (may_be_plane) {
         const Plane<C, T> plane = {pixels.raw + before, problem.axes[0], problem.axes[1]};
         if (is_plane && plane.Reaches(own + begin * N, end - begin))
-          return plane.Read(own + begin * N, end - begin, target + begin * C);
+          return plane.Sample(own + begin * N, end - begin, target + begin * C);
       }
       const auto* image = pixels.Readable() + before;
       InBlocks<N>(problem, own, begin, end, [&](int64_t first, int count, auto& block) {
         T* here = target + first * problem.channels;
         if constexpr (C == 1) ReadOne(image, block, count, here);
-        else Read<N, C>(image, block, count, problem.channels, zeros.data(), here);
+        else Sample<N, C>(image, block, count, problem.channels, zeros.data(), here);
       });
     });
   });

@@ -1,3 +1,5 @@
+"""`sample` and `bilinear_sample`: values, batches, dtypes, gradients, errors."""
+
 import itertools
 from functools import partial
 
@@ -14,6 +16,7 @@ from stn_jax import (
     affine_grid,
     bilinear_sample,
     identity_grid,
+    inside,
     sample,
     to_normalized,
 )
@@ -23,6 +26,8 @@ CORNERS = [False, True]
 SIZES = [(3, 4), (1, 5), (2, 3, 4), (1, 1)]
 OTHERS = [(2, "bicubic"), (3, "nearest")]  # kernels with programs that take long
 slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 # align_corners says where pixels are, and of the rules alone what a reflection does
 each_rule = pytest.mark.parametrize(
     ("padding_mode", "align_corners"),
@@ -32,7 +37,6 @@ each_rule = pytest.mark.parametrize(
         *(slow(mode, True) for mode in MODES if mode != "reflection"),
     ],
 )
-
 pytestmark = pytest.mark.usefixtures("strict")
 
 
@@ -83,8 +87,8 @@ def test_agrees_with_pytorch(
     @jax.jit
     def values_and_gradients(image, grid, cotangent):
         options = {"padding_mode": padding_mode, "align_corners": align_corners}
-        read = partial(sample, method=method, **options)
-        out, vjp = jax.vjp(read, image, grid)
+        sampled = partial(sample, method=method, **options)
+        out, vjp = jax.vjp(sampled, image, grid)
         return out, *vjp(cotangent)
 
     inputs = [torch_fixtures[f"{ndim}/{k}"] for k in ("image", "grid", "cotangent")]
@@ -151,6 +155,20 @@ def test_constant_takes_a_value_for_each_channel():
         jnp.ones((4, 4, 3)), outside, padding_mode="constant", fill_value=fill
     )
     np.testing.assert_array_equal(out, np.broadcast_to(fill, (2, 2, 3)))
+
+
+def test_all_corners_of_all_modes_are_distinct():
+    """The four modes differ where they should: just outside a corner."""
+    image = jnp.arange(1.0, 10.0).reshape(3, 3, 1)
+    point = to_normalized(jnp.array([[[-1.75, 1.0]]]), (3, 3))
+    values = {
+        mode: float(
+            bilinear_sample(image, point, padding_mode=mode, **fill_of(mode))[0, 0, 0]
+        )
+        for mode in MODES
+    }
+    for a, b in itertools.combinations(MODES, 2):
+        assert values[a] != values[b]
 
 
 # leading axes
@@ -229,12 +247,12 @@ def test_gradients_agree_with_finite_differences(x64, rng, size, padding_mode):
     pixels = cells + rng.uniform(0.1, 0.9, size=cells.shape)
     grid = to_normalized(pixels, size)
 
-    def read(image, grid):
+    def sampled(image, grid):
         return bilinear_sample(
             image, grid, padding_mode=padding_mode, **fill_of(padding_mode)
         )
 
-    check_derivatives(read, [image, grid])
+    check_derivatives(sampled, [image, grid])
 
 
 @pytest.mark.parametrize("padding_mode", MODES)
@@ -303,13 +321,13 @@ def test_far_away_is_the_padding_with_no_gradient(padding_mode, align_corners, f
         else {}
     )
 
-    def read(x):
+    def sampled(x):
         grid = jnp.stack([x, jnp.zeros_like(x)])[None, None]
         return bilinear_sample(
             image, grid, padding_mode=padding_mode, align_corners=align_corners, **fill
         )[0, 0, 0]
 
-    value, slope = jax.value_and_grad(read)(jnp.float32(far))
+    value, slope = jax.value_and_grad(sampled)(jnp.float32(far))
     edge = 3.5 + np.sign(far) * 1 if padding_mode == "border" else 0
     expected = {"zeros": 0, "border": edge}.get(padding_mode, 0.7)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
@@ -321,24 +339,70 @@ def test_nan_gives_nan_there_and_nowhere_else(padding_mode):
     image = jnp.ones((3, 3, 2))
     grid = jnp.zeros((2, 2, 2)).at[0, 1, 0].set(jnp.nan)
 
-    def read(image, grid):
+    def sampled(image, grid):
         return bilinear_sample(image, grid, padding_mode=padding_mode)
 
-    out = read(image, grid)
+    out = sampled(image, grid)
     expected = np.array([[False, True], [False, False]])
     np.testing.assert_array_equal(np.isnan(out).all(axis=-1), expected)
     np.testing.assert_array_equal(np.isnan(out).any(axis=-1), expected)
-    image_gradient, _ = jax.grad(lambda i, g: jnp.nansum(read(i, g)), (0, 1))(
+    image_gradient, _ = jax.grad(lambda i, g: jnp.nansum(sampled(i, g)), (0, 1))(
         image, grid
     )
     assert jnp.isfinite(image_gradient).all()
 
 
-# bad input
+# options
+
+
+def pixels(rng, size, low=-6.0, high=12.0):
+    return rng.uniform(low, high, size=(*size, len(size)))
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bspline3"])
+def test_one_padding_mode_for_each_axis(rng, method):
+    """A panorama: it wraps in x and ends in y."""
+    image = rng.normal(size=(4, 6, 1)).astype(np.float32)
+    points = pixels(rng, (7, 7), -9, 14).astype(np.float32)
+    out = sample(
+        image,
+        points,
+        method=method,
+        padding_mode=("border", "wrap"),
+        coordinates="pixel",
+    )
+    tiled = np.tile(image, (1, 9, 1))
+    points = points + np.array([24, 0], np.float32)
+    expected = sample(
+        tiled, points, method=method, padding_mode="border", coordinates="pixel"
+    )
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("align_corners", CORNERS)
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "bspline3"])
+def test_a_hard_edge(rng, method, align_corners):
+    """The fill value exactly where `inside` is False."""
+    image = rng.normal(size=(5, 6, 2)).astype(np.float32)
+    points = pixels(rng, (9, 9), -2, 7).astype(np.float32)
+    points[0, 0] = -0.3, 2.0  # outside the corners, inside the edges
+    fill = jnp.array([7.0, -7.0])
+    corners = {"coordinates": "pixel", "align_corners": align_corners}
+    options = {"method": method, **corners}
+    out = sample(image, points, outside="fill", fill_value=fill, **options)
+    within = inside(points, (5, 6), **corners)
+    assert within[0, 0] == (not align_corners)
+    assert 0 < within.sum() < within.size
+    bordered = sample(image, points, padding_mode="border", **options)
+    expected = jnp.where(within[..., None], bordered, jnp.broadcast_to(fill, out.shape))
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+
+
+# errors
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, bool])
-def test_integer_images_are_told_how_to_convert(dtype):
+def test_integer_images_are_refused_with_a_conversion(dtype):
     with pytest.raises(TypeError, match=r"image must be floating.*astype\('float32'\)"):
         bilinear_sample(jnp.zeros((3, 3, 1), dtype), jnp.zeros((2, 2, 2)))
 
@@ -362,7 +426,7 @@ def test_shapes_that_do_not_fit(image, grid, message):
 
 
 @pytest.mark.parametrize("padding_mode", ["Zeros", "nearest", None, 3, ["zeros"]])
-def test_an_unknown_mode_is_told_the_known_ones(padding_mode):
+def test_unknown_modes_are_refused_with_the_known_ones(padding_mode):
     with pytest.raises(
         ValueError, match=r"'zeros', 'constant', 'border', 'reflection'"
     ):
@@ -386,15 +450,16 @@ def test_coordinates_must_be_real():
             bilinear_sample(jnp.zeros((3, 3, 1)), jnp.zeros((2, 2, 2), dtype))
 
 
-def test_all_corners_of_all_modes_are_distinct():
-    """The four modes differ where they should: just outside a corner."""
-    image = jnp.arange(1.0, 10.0).reshape(3, 3, 1)
-    point = to_normalized(jnp.array([[[-1.75, 1.0]]]), (3, 3))
-    values = {
-        mode: float(
-            bilinear_sample(image, point, padding_mode=mode, **fill_of(mode))[0, 0, 0]
-        )
-        for mode in MODES
-    }
-    for a, b in itertools.combinations(MODES, 2):
-        assert values[a] != values[b]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "cubic"}, r"method must be one of 'nearest', .*, or a Kernel; got"),
+        ({"method": 3}, "or a Kernel; got 3"),
+        ({"coordinates": "pixels"}, "coordinates must be one of 'normalized', 'pixel'"),
+        ({"outside": None}, "outside must be one of 'blend', 'fill'; got None"),
+        ({"padding_mode": ("zeros", "constant")}, "not both"),
+    ],
+)
+def test_unknown_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        sample(jnp.zeros((3, 3, 1)), jnp.zeros((2, 2, 2)), **options)

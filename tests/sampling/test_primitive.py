@@ -1,4 +1,4 @@
-"""Reading as a primitive: equal to plain JAX in all derivatives, under all maps."""
+"""The sampling primitive: equal to plain JAX in all derivatives, under all maps."""
 
 from functools import partial
 
@@ -8,25 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stn_jax import bilinear_sample, sample
-from stn_jax.sampling.gather import weighted_sum
+from stn_jax import Kernel, bilinear_sample, sample
+from stn_jax.sampling.dispatch import PRIMITIVE_METHODS
+from stn_jax.sampling.gather import gather_sum
 from stn_jax.sampling.padding import RULES
-from stn_jax.sampling.plan import Axis
-from stn_jax.sampling.primitive import METHODS, read
+from stn_jax.sampling.plan import Axis, Plan
+from stn_jax.sampling.weighted_sum import weighted_sum
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZES = {2: (5, 4), 3: (3, 4, 2)}
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
-def axes_of(size, mode="zeros"):
-    return tuple(Axis(n, mode, 0, False, "normalized") for n in size)
+def plan_of(size, mode="zeros", method="bilinear"):
+    return Plan(
+        method=method,
+        axes=tuple(Axis(n, mode, 0, False, "normalized") for n in size),
+        dtype=jnp.dtype(float),
+        implementation=None,
+        is_filled=False,
+        is_residual=False,
+        is_hard=False,
+    )
 
 
 def both_ways(size, mode="zeros", method="bilinear"):
     """The primitive, and the plain sum that defines it."""
-    options = {"method": method, "axes": axes_of(size, mode)}
-    return partial(read, **options), partial(weighted_sum, **options)
+    plan = plan_of(size, mode, method)
+    return partial(weighted_sum, plan=plan), partial(gather_sum, plan=plan)
 
 
 def inputs(rng, size, channels, batch=()):
@@ -41,7 +50,7 @@ SOME = [(2, "bilinear", mode) for mode in RULES] + [
 ]
 OTHERS = [(3, "bilinear", mode) for mode in RULES] + [
     (2, method, mode)
-    for method in METHODS
+    for method in PRIMITIVE_METHODS
     for mode in ("constant", "wrap")
     if (2, method, mode) not in SOME
 ]
@@ -63,15 +72,18 @@ def test_gradients_are_those_of_plain_jax(rng, x64, ndim, method, mode, channels
     bar = jnp.asarray(rng.normal(size=(3, 4, channels)))
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def gradients(function, wanted):
+    def gradients(function, needs_grad):
         def loss(image, points):
             return (bar * jnp.sin(function(image, points))).sum()
 
-        return jax.value_and_grad(loss, wanted)(image, points)
+        return jax.value_and_grad(loss, needs_grad)(image, points)
 
-    for wanted in (0, 1, (0, 1)):
+    for needs_grad in (0, 1, (0, 1)):
         chex.assert_trees_all_close(
-            gradients(ours, wanted), gradients(plain, wanted), rtol=1e-12, atol=1e-12
+            gradients(ours, needs_grad),
+            gradients(plain, needs_grad),
+            rtol=1e-12,
+            atol=1e-12,
         )
 
 
@@ -108,8 +120,8 @@ def test_derivatives_of_any_order_and_mode(rng, x64):
 
 
 @pytest.mark.parametrize("in_axes", [(0, 0), (None, 0), slow((0, None)), slow((2, 1))])
-@pytest.mark.parametrize("wanted", [slow(0), slow(1), (0, 1)])
-def test_mapped_gradients(rng, x64, in_axes, wanted):
+@pytest.mark.parametrize("needs_grad", [slow(0), slow(1), (0, 1)])
+def test_mapped_gradients(rng, x64, in_axes, needs_grad):
     """vmap of grad and grad of vmap, with an image for each example or for all."""
     size = (3, 4)
     image, points = inputs(rng, size, 3, (5,))
@@ -127,10 +139,10 @@ def test_mapped_gradients(rng, x64, in_axes, wanted):
         def mapped(image, points):
             return jax.vmap(loss, in_axes)(image, points).sum()
 
-        twice = jax.vmap(jax.vmap(jax.grad(loss, wanted), in_axes), (None, 0))
+        twice = jax.vmap(jax.vmap(jax.grad(loss, needs_grad), in_axes), (None, 0))
         return (
-            jax.vmap(jax.grad(loss, wanted), in_axes)(image, points),
-            jax.grad(mapped, wanted)(image, points),
+            jax.vmap(jax.grad(loss, needs_grad), in_axes)(image, points),
+            jax.grad(mapped, needs_grad)(image, points),
             twice(image, jnp.stack([points, -points])),
         )
 
@@ -155,13 +167,13 @@ def test_an_image_for_many_grids_is_not_copied(rng):
             assert memory.temp_size_in_bytes < 2 * image_bytes
 
 
-def test_a_gradient_that_nobody_asked_for_is_not_computed():
+def test_gradients_that_are_not_needed_are_not_computed():
     """No scatter where the image is an input."""
     image = jnp.ones((4, 5, 6, 3))
     grid = jnp.zeros((4, 7, 8, 2))
 
-    def text(wanted):
-        gradient = jax.grad(lambda *a: bilinear_sample(*a).sum(), wanted)
+    def text(needs_grad):
+        gradient = jax.grad(lambda *a: bilinear_sample(*a).sum(), needs_grad)
         return jax.jit(gradient).lower(image, grid).as_text()
 
     assert "scatter" in text((0, 1))
@@ -198,3 +210,50 @@ def test_a_fill_that_is_not_finite_stays_outside(rng, padding_mode):
     np.testing.assert_allclose(
         out[0, 0], sample(image, points, **options)[0, 0], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("implementation", ["gather", "dense"])
+@pytest.mark.parametrize("method", ["nearest", *PRIMITIVE_METHODS])
+def test_the_transpose_in_the_image(rng, method, implementation):
+    """<A u, v> = <u, A^T v>; and it is the gradient."""
+    image, grid = inputs(rng, (4, 3), 2)
+    image, grid = (jnp.asarray(x, jnp.float32) for x in (image, grid))
+    options = {"padding_mode": "reflection", "implementation": implementation}
+
+    def values(image):
+        return sample(image, grid, method=method, **options)
+
+    bar = jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32)
+
+    @jax.jit
+    def products(image, bar):
+        (image_bar,) = jax.linear_transpose(values, image)(bar)
+        (gradient,) = jax.vjp(values, image)[1](bar)
+        return image_bar, gradient, (values(image) * bar).sum()
+
+    image_bar, gradient, expected = products(image, bar)
+    chex.assert_trees_all_close(image_bar, gradient, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose((image * image_bar).sum(), expected, rtol=1e-4)
+
+
+def test_the_transpose_of_a_custom_kernel_and_under_vmap(rng):
+    image, grid = inputs(rng, (4, 3), 2, (3,))
+    kernel = Kernel(1.0, lambda d: 1 - jnp.abs(d))
+
+    def transposed(method):
+        def one(grid, bar):
+            values = partial(sample, grid=grid, method=method)
+            return jax.linear_transpose(values, image[0])(bar)[0]
+
+        return jax.jit(jax.vmap(one))(grid, jnp.ones((3, 3, 4, 2)))
+
+    image, grid = (jnp.asarray(x, jnp.float32) for x in (image, grid))
+    chex.assert_trees_all_close(
+        transposed(kernel), transposed("bilinear"), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_samples_are_not_linear_in_the_grid():
+    image, grid = jnp.ones((4, 3, 1)), jnp.zeros((2, 2, 2))
+    with pytest.raises(NotImplementedError, match="linear in the image, not in the gr"):
+        jax.linear_transpose(partial(bilinear_sample, image), grid)(jnp.ones((2, 2, 1)))

@@ -1,3 +1,5 @@
+"""Thin plate spline grids, against SciPy."""
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -173,7 +175,7 @@ def test_volumes_agree_with_scipy(x64, rng):
     np.testing.assert_allclose(grid, scipy_grid(control, target, size, 0.1), atol=1e-9)
 
 
-def test_volumes_want_a_cubic_lattice_and_points_off_a_plane():
+def test_volumes_need_a_cubic_lattice_and_points_off_a_plane():
     with pytest.raises(ValueError, match=r"n\*\*3, a cubic lattice; got 9"):
         tps_grid(jnp.zeros((9, 3)), (3, 3, 3))
     plane = np.array([(x, y, 0) for y in (-1, 1) for x in (-1, 0, 1)])
@@ -181,3 +183,12 @@ def test_volumes_want_a_cubic_lattice_and_points_off_a_plane():
         tps_grid(jnp.zeros((6, 3)), (3, 3, 3), target_points=plane)
     with pytest.raises(ValueError, match=r"control_points must be \(\*batch, N, 3\)"):
         tps_grid(control_lattice((2, 2)), (3, 3, 3))
+
+
+@pytest.mark.parametrize("batch", [(0,), (2, 0)])
+def test_empty_batches(batch):
+    grid = tps_grid(jnp.zeros((*batch, 9, 2)), (4, 5))
+    assert grid.shape == (*batch, 4, 5, 2)
+    target = jnp.zeros((*batch, 9, 2))
+    traced = jax.jit(lambda t: tps_grid(jnp.zeros((9, 2)), (4, 5), target_points=t))
+    assert traced(target).shape == (*batch, 4, 5, 2)

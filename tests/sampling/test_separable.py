@@ -1,64 +1,57 @@
-"""Resizing by a grid, against jax.image where the definitions agree."""
+"""Axis-aligned families: one matrix product for each axis, and antialiasing."""
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import references
-from gradients import check_derivatives
+from gradients import by_gather_and_dense, check_derivatives
 
-from stn_jax import Kernel, identity_grid, sample, warp
+from stn_jax import Kernel, warp
 from stn_jax.transforms import Affine, Attention, Translation
 
-pytestmark = pytest.mark.usefixtures("strict")
-# jax.image leaves out taps beyond the edge and raises the others' weights: the kernels
-# agree with ours as far from the edge as they reach, bilinear's also at the border
-KERNELS = {
-    "nearest": ("nearest", 0),
-    "bilinear": ("linear", 0),
-    "catmull_rom": ("cubic", 2),
-    "lanczos3": ("lanczos3", 3),
-}
-# sizes that put no point halfway between two pixels, where nearest hangs on a rounding
-CASES = [
-    *((method, (9, 11), (17, 23)) for method in KERNELS),
-    *((method, (20, 24), (9, 16)) for method in KERNELS),
-    *((method, (5, 7, 7), (9, 7, 11)) for method in ("nearest", "bilinear")),
-]
+SIZES = {2: (5, 6), 3: (3, 4, 5)}
+exhaustive = partial(pytest.param, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("method", "size", "out_size"), CASES)
-def test_resize(rng, method, size, out_size):
-    """Up and down, without antialiasing, in pixels' edges as jax.image has them."""
-    image = jnp.asarray(rng.normal(size=(*size, 2)), jnp.float32)
-    name, reach = KERNELS[method]
-    out = sample(image, identity_grid(out_size), method=method, padding_mode="border")
-    shape = (*out_size, 2)
-    expected = jax.image.resize(image, shape, name, antialias=False)
-    margins = [int(np.ceil(reach * m / n)) for n, m in zip(size, out_size, strict=True)]
-    inner = tuple(slice(k, n - k) for k, n in zip(margins, out_size, strict=True))
-    assert out[inner].size
-    np.testing.assert_allclose(out[inner], expected[inner], atol=1e-5)
-
-
-def test_scale_and_translate(rng):
-    """Attention is jax.image's scaling and shifting, in other units."""
-    image = jnp.asarray(rng.normal(size=(9, 12, 1)), jnp.float32)
-    params = jnp.array([0.5, 0.2, -0.1])
-    out = warp(image, Attention(), params, padding_mode="border")
-    half = jnp.array([4.5, 6.0])
-    scale = 1 / params[0] * jnp.ones(2)
-    # output = scale * input + translation, with edges at 0 and n
-    translation = half - scale * half * (1 + jnp.flip(params[1:]))
-    expected = jax.image.scale_and_translate(
-        image, image.shape, (0, 1), scale, translation, "linear", antialias=False
+@pytest.mark.parametrize(
+    ("transform", "method", "outside", "align_corners"),
+    [
+        (Attention(2), "bilinear", "blend", False),
+        exhaustive(Attention(2, isotropic=False), "bicubic", "fill", True),
+        exhaustive(Attention(2), "bspline3", "blend", True),
+        exhaustive(Attention(2), "bilinear", "fill", True),
+        exhaustive(Attention(2), "bspline3", "fill", False),
+        exhaustive(Translation(3), "bilinear", "blend", False),
+        exhaustive(Translation(3), "bicubic", "fill", True),
+    ],
+)
+def test_axis_aligned_families(rng, x64, transform, method, outside, align_corners):
+    image = rng.normal(size=(2, *SIZES[transform.ndim], 3))
+    params = np.asarray(transform.identity) + rng.uniform(
+        -0.4, 0.4, size=(2, transform.num_params)
     )
-    np.testing.assert_allclose(out, expected, atol=1e-5)
+    options = {"method": method, "outside": outside, "align_corners": align_corners}
+    options |= {"padding_mode": "constant", "fill_value": 0.5}
+    size = (4, 7, 3)[: transform.ndim]
+    gather, dense = by_gather_and_dense(
+        lambda image, params, **way: warp(
+            image, transform, params, size, **options, **way
+        ),
+        image,
+        params,
+    )
+    chex.assert_trees_all_close(gather, dense, rtol=1e-11, atol=1e-11)
 
 
-# antialiased
+pytestmark = pytest.mark.usefixtures("strict")
+
+
+# antialiasing
+
 
 WIDE = {"bilinear": "linear", "catmull_rom": "cubic", "lanczos3": "lanczos3"}
 antialiased = partial(warp, antialias=True, outside="fill")
@@ -109,9 +102,9 @@ def test_antialiasing_by_its_definition(rng, size, align_corners):
         if align_corners:
             step = (n - 1) / (n_out - 1)
         for i in range(n_out):
-            read = 1.2 * references.normalized(i, n_out, align_corners) + shift
-            if abs(read) <= 1:
-                x = references.pixel(read, n, align_corners)
+            point = 1.2 * references.normalized(i, n_out, align_corners) + shift
+            if abs(point) <= 1:
+                x = references.pixel(point, n, align_corners)
                 width = max(1.0, 1.2 * step)
                 for m in range(n):
                     table[i, m] = max(0.0, 1 - abs(x - m) / width)
@@ -159,17 +152,19 @@ def test_antialiasing_keeps_dtypes(rng, x64):
     ],
 )
 def test_derivatives_when_antialiasing(rng, x64, method):
-    """Shrinking and enlarging, with reads outside."""
+    """Shrinking and enlarging, with samples outside."""
 
-    def read(image, params):
+    def sampled(image, params):
         return antialiased(image, Attention(), params, (4, 3), method=method)
 
     image = rng.normal(size=(9, 8, 2))
-    check_derivatives(read, *([image, np.array([s, 0.13, 0.21])] for s in (1.1, 0.3)))
+    check_derivatives(
+        sampled, *([image, np.array([s, 0.13, 0.21])] for s in (1.1, 0.3))
+    )
 
 
 @pytest.mark.slow
-def test_a_kernel_of_ones_own_is_widened(rng):
+def test_a_custom_kernel_is_widened(rng):
     image = jnp.asarray(rng.normal(size=(9, 8, 2)), jnp.float32)
     tent = Kernel(1.0, lambda d: 1 - jnp.abs(d))
     params = jnp.array([1.5, 0.0, 0.1])
@@ -181,7 +176,7 @@ def test_a_kernel_of_ones_own_is_widened(rng):
 
 def test_coordinates_that_are_not_finite():
     image = jnp.ones((4, 4, 1))
-    for shift, other, seen in (
+    for shift, other, expected in (
         (jnp.nan, 0.0, jnp.nan),
         (jnp.nan, 9.0, jnp.nan),
         (jnp.inf, 0.0, 7.0),
@@ -189,7 +184,7 @@ def test_coordinates_that_are_not_finite():
     ):
         params = jnp.array([shift, other])
         out = antialiased(image, Translation(), params, fill_value=7.0)
-        np.testing.assert_array_equal(out, np.full((4, 4, 1), seen))
+        np.testing.assert_array_equal(out, np.full((4, 4, 1), expected))
         slope = jax.grad(
             lambda p: antialiased(image, Translation(), p, fill_value=7.0).sum()
         )(params)
@@ -211,6 +206,6 @@ def test_coordinates_that_are_not_finite():
         ),
     ],
 )
-def test_what_antialiasing_does_not_go_with(family, options, message):
+def test_what_antialiasing_refuses(family, options, message):
     with pytest.raises(ValueError, match=message):
         antialiased(jnp.ones((4, 5, 1)), family, family.identity, **options)

@@ -1,4 +1,4 @@
-"""Gradients wherever people take them: under jit, vmap, checkpoint, scan, shard_map."""
+"""Derivatives under jit, vmap, checkpoint, scan and shard_map."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stn_jax import sample, warp
-from stn_jax.transforms import Rigid
+from stn_jax.transforms import Attention, Rigid
 
 METHODS = ["bilinear", pytest.param("bspline2", marks=pytest.mark.slow)]
 
@@ -63,7 +63,7 @@ def test_contexts_agree(rng, inputs, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_replicated_image_and_sharded_grids(inputs, method):
-    """Each device reads its share of the grids; the image's gradient is their sum."""
+    """Each device samples its share of the grids; the image's gradient is their sum."""
     image, grid = inputs[0][0], inputs[1]
     mesh = mesh_of_two()
 
@@ -108,3 +108,86 @@ def test_arrays_of_any_memory_layout(inputs):
     assert not backwards.flags.c_contiguous
     expected = sample(image, grid)
     chex.assert_trees_all_equal(sample(strided, backwards), expected)
+
+
+# axis-aligned families: the default against explicit implementations
+
+
+def attended(image, params, implementation=None):
+    out = warp(image, Attention(), params, (4, 3), implementation=implementation)
+    return jnp.sin(out)
+
+
+def attended_derivatives(image, params, implementation):
+    """Values and derivatives of one image under several parameters, in many ways."""
+    one = partial(attended, implementation=implementation)
+    dots = jnp.cos(3 * image), jnp.cos(3 * params)
+
+    def loss(image, params):
+        return one(image, params).sum()
+
+    def scanned(image, params):
+        def body(total, row):
+            return total + jax.checkpoint(loss)(image, row), None
+
+        return jax.lax.scan(body, jnp.zeros_like(image[0, 0, 0]), params)[0]
+
+    both = jax.grad(loss, (0, 1))
+    return {
+        "values": one(image, params),
+        "vmap": jax.vmap(one, (None, 0))(image, params),
+        "jvp": jax.jvp(one, (image, params), dots),
+        "vjp": both(image, params),
+        "vmap of vjp": jax.vmap(both, (None, 0))(image, params),
+        "second": jax.jvp(both, (image, params), dots),
+        "scan and checkpoint": jax.grad(scanned, (0, 1))(image, params),
+    }
+
+
+ATTENDED = jax.jit(attended_derivatives, static_argnums=2)
+
+
+@pytest.fixture
+def attention(rng):
+    image = jnp.asarray(rng.normal(size=(5, 6, 2)))
+    params = rng.uniform(-0.4, 0.4, size=(4, 3)) + np.array([1.0, 0, 0])
+    return image, jnp.asarray(params)
+
+
+@pytest.mark.parametrize("implementation", ["gather", "dense"])
+def test_axis_aligned_families_in_all_contexts(x64, attention, implementation):
+    found, expected = (ATTENDED(*attention, way) for way in (None, implementation))
+    chex.assert_trees_all_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_axis_aligned_families_under_shard_map(attention):
+    image, params = (x.astype(jnp.float32) for x in attention)
+
+    @partial(
+        jax.shard_map, mesh=mesh_of_two(), in_specs=(P(), P("data")), out_specs=P()
+    )
+    def sharded(image, params):
+        return jax.lax.psum(attended(image, params).sum(), "data")
+
+    def expected(image, params):
+        return attended(image, params, "gather").sum()
+
+    found = jax.jit(jax.value_and_grad(sharded, (0, 1)))(image, params)
+    gathered = jax.jit(jax.value_and_grad(expected, (0, 1)))(image, params)
+    chex.assert_trees_all_close(found, gathered, rtol=1e-4, atol=1e-5)
+
+
+def test_one_image_under_many_parameters_is_not_copied():
+    image = jax.ShapeDtypeStruct((256, 256, 3), jnp.float32)
+    params = jax.ShapeDtypeStruct((64, 3), jnp.float32)
+
+    def values(image, params):
+        return warp(image, Attention(), params, (8, 8))
+
+    def loss(image, params):
+        return values(image, params).sum()
+
+    mapped = jax.vmap(values, (None, 0))
+    for function in (values, mapped, jax.grad(loss, 1), jax.grad(loss, (0, 1))):
+        memory = jax.jit(function).lower(image, params).compile().memory_analysis()
+        assert memory.temp_size_in_bytes < 2 * 256 * 256 * 3 * 4, "not even two copies"

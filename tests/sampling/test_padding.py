@@ -1,3 +1,5 @@
+"""Padding rules along one axis, against `numpy.pad`."""
+
 import numpy as np
 import pytest
 
@@ -50,7 +52,7 @@ def test_one_mode_for_all_axes_or_one_for_each():
     "padding_mode",
     ["Zeros", None, 3, ["zeros"], ["zeros", "wrap", "wrap"], ["wrap", 1]],
 )
-def test_unknown_modes_are_told_the_known_ones(padding_mode):
+def test_unknown_modes_are_refused_with_the_known_ones(padding_mode):
     with pytest.raises(
         ValueError, match="'border', 'reflection', 'wrap', or 2 of them"
     ):

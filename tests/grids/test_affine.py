@@ -1,3 +1,7 @@
+"""Affine grids: eq. (1), against loops and PyTorch, and their errors."""
+
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -68,6 +72,24 @@ def test_theta_that_is_no_matrix(shape, size):
     assert str(shape) in str(info.value)
 
 
-def test_flat_theta_is_told_how_to_become_a_matrix():
-    with pytest.raises(ValueError, match=r"reshape\(\*batch, \*\(2, 3\)\)"):
-        affine_grid(jnp.zeros((5, 6)), (3, 3))
+@pytest.mark.parametrize(("batch", "n"), [((), 2), ((5,), 2), ((2, 3), 3)])
+def test_the_remedy_for_a_flat_theta_is_code_that_runs(rng, batch, n):
+    theta = jnp.asarray(rng.normal(size=(*batch, n * (n + 1))), jnp.float32)
+    size = (3, 4, 2)[:n]
+    with pytest.raises(ValueError, match=rf"reshape\(\*batch, {n}, {n + 1}\)") as info:
+        affine_grid(theta, size)
+    remedy = re.search(r"here (theta\.reshape\(.*\))", str(info.value))[1]
+    matrices = eval(remedy, {"theta": theta})
+    chex.assert_trees_all_equal(matrices, theta.reshape(*batch, n, n + 1))
+    assert affine_grid(matrices, size).shape == (*batch, *size, n)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_remedy_for_homogeneous_matrices_is_code_that_runs(n):
+    theta, size = jnp.broadcast_to(jnp.eye(n + 1), (5, n + 1, n + 1)), (3, 4, 2)[:n]
+    with pytest.raises(ValueError, match="Of homogeneous matrices take all") as info:
+        affine_grid(theta, size)
+    remedy = re.search(r"(theta\[.*\])", str(info.value))[1]
+    assert remedy == "theta[..., :-1, :]"
+    grid = affine_grid(eval(remedy, {"theta": theta}), size)
+    chex.assert_trees_all_equal(grid[2], identity_grid(size))

@@ -1,4 +1,4 @@
-"""Whatever comes in: never a crash, another pixel's value, or a NaN gradient."""
+"""Extreme inputs: never a crash, another pixel's value, or a NaN gradient."""
 
 from functools import partial
 
@@ -54,7 +54,7 @@ def all_pairs(ndim):
 
 
 @partial(jax.jit, static_argnames=("method", "padding_mode", "align_corners"))
-def read(image, points, method, padding_mode, align_corners):
+def sampled(image, points, method, padding_mode, align_corners):
     """The values (P,), their slopes in the points (P, n), and those in the image, for
     all but the largest kernels.
     """
@@ -80,7 +80,9 @@ def read(image, points, method, padding_mode, align_corners):
 def check(points, method, padding_mode, size, align_corners):
     """Values are of the image 1 and the padding 0 or 1; slopes are finite."""
     image = jnp.ones((*size, 1))
-    out, of_points, of_image = read(image, points, method, padding_mode, align_corners)
+    out, of_points, of_image = sampled(
+        image, points, method, padding_mode, align_corners
+    )
     is_nan = np.isnan(points).any(axis=1)
     np.testing.assert_array_equal(np.isnan(out), is_nan)
     known = out[~is_nan]
@@ -99,9 +101,7 @@ def check(points, method, padding_mode, size, align_corners):
 
 
 @pytest.mark.parametrize(("method", "padding_mode", "size"), CASES)
-def test_whatever_the_coordinates_only_pixels_or_padding_show(
-    method, padding_mode, size
-):
+def test_only_pixels_or_padding_show_at_any_coordinates(method, padding_mode, size):
     pairs = all_pairs(len(size))
 
     @settings(max_examples=15, deadline=None)
@@ -119,7 +119,7 @@ def test_whatever_the_coordinates_only_pixels_or_padding_show(
 
 @settings(max_examples=100, deadline=None)
 @given(arrays(np.float32, (4,), elements=hostile), st.booleans())
-def test_hostile_pixels_come_back_as_they_are(pixels, corners):
+def test_pixels_come_back_as_they_are(pixels, corners):
     """Under nearest any; where neighbors count, with weight 0, those that are finite
     (0 times infinity is NaN) and no denormals, which XLA takes for 0.
     """
@@ -149,6 +149,22 @@ def test_empty_batches_and_empty_grids(method):
     assert out.shape == (2, 4, 0)
 
 
+@pytest.mark.parametrize("implementation", [None, "dense"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        m if METHODS[m][0] < 4 else pytest.param(m, marks=pytest.mark.slow)
+        for m in METHODS
+    ],
+)
+def test_gradients_without_channels(method, implementation):
+    image, grid = jnp.zeros((3, 3, 0)), jnp.zeros((2, 4, 2))
+    options = {"method": method, "implementation": implementation}
+    slopes = jax.grad(lambda *a: sample(*a, **options).sum(), (0, 1))(image, grid)
+    assert slopes[0].shape == image.shape
+    np.testing.assert_array_equal(slopes[1], np.zeros_like(grid))
+
+
 # images near the limits of int32, none of which is ever allocated
 
 LARGEST = 2**31 - 1
@@ -160,17 +176,17 @@ def test_indices_are_per_axis_and_never_flattened(size, padding_mode):
     image = jax.ShapeDtypeStruct((*size, 1), jnp.bfloat16)
     grid = jax.ShapeDtypeStruct((3, 2, 2), jnp.float32)
 
-    def read(image, grid):
+    def sampled(image, grid):
         return bilinear_sample(image, grid, padding_mode=padding_mode)
 
-    program = jax.make_jaxpr(read)(image, grid)
+    program = jax.make_jaxpr(sampled)(image, grid)
     shapes = [
         v.aval.shape for eqn in program.jaxpr.eqns for v in (*eqn.invars, *eqn.outvars)
     ]
     assert program.out_avals[0].shape == (3, 2, 1)
     large = {shape for shape in shapes if np.prod(shape, dtype=float) > 1e6}
     assert large <= {image.shape}
-    assert jax.jit(read).lower(image, grid).compile()
+    assert jax.jit(sampled).lower(image, grid).compile()
 
 
 @pytest.mark.parametrize("padding_mode", MODES)
@@ -198,10 +214,10 @@ def test_rules_at_the_limits(padding_mode, align_corners, n):
 
 
 def test_the_last_of_two_billion_pixels_is_the_border():
-    """An infinite coordinate reads the edge, however far away that is."""
+    """An infinite coordinate samples the edge, however far away that is."""
     n = 2**31 - 2**7
     axis = Axis(n, "border", 0, False, "normalized")
-    x = axis.pixels(jnp.array([jnp.inf, 1e30, -jnp.inf]))
+    x = jnp.array([jnp.inf, 1e30, -jnp.inf])
     (lower, _, _), (upper, _, _) = axis.taps("bilinear", x)
     np.testing.assert_array_equal(lower, [n - 1, n - 1, 0])
     np.testing.assert_array_equal(upper, [n - 1, n - 1, 0])
