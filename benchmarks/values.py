@@ -71,6 +71,9 @@ def _evaluated(
     function: Callable[..., Any], inputs: tuple[np.ndarray, ...]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The value, and the gradient of a fixed weighted sum in each real input."""
+    if inputs[0].dtype.kind == "i":  # label masks: values alone
+        yield "value", _plain(function(*inputs))
+        return
     out = jax.eval_shape(function, *inputs)
     is_real = jnp.issubdtype(out.dtype, jnp.floating)
     floats = [i for i, x in enumerate(inputs) if is_real and x.dtype.kind == "f"]

@@ -160,17 +160,17 @@ class Sampler:
 
     def fill_values(self, image: jax.Array) -> jax.Array:
         """The fill value of each channel of an image, ``(C,)``."""
-        value, channels = self.fill_value, image.shape[-1]
-        fill = jnp.asarray(value, image.dtype)
+        value, channels, dtype = self.fill_value, image.shape[-1], image.dtype
+        is_known = not isinstance(value, Tracer)
+        if is_known and not jnp.issubdtype(dtype, jnp.inexact):
+            exact = np.asarray(value)
+            if np.any(exact.astype(dtype) != exact):
+                raise ValueError(f"fill_value={value!r} is no value of {dtype} images")
+        fill = jnp.asarray(value, dtype)
         if fill.shape not in ((), (channels,)):
             raise ValueError(
                 "fill_value must be a number, or one for each of the image's "
                 f"{channels} channels; got shape {fill.shape}"
-            )
-        is_exact = jnp.issubdtype(image.dtype, jnp.inexact) or isinstance(value, Tracer)
-        if not is_exact and np.any(np.asarray(fill) != np.asarray(value)):
-            raise ValueError(
-                f"fill_value={value!r} is no value of {image.dtype} images"
             )
         return jnp.broadcast_to(fill, (channels,))
 

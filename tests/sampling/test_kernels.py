@@ -254,6 +254,17 @@ def test_nearest_keeps_integers_and_booleans(dtype):
     np.testing.assert_array_equal(out, 2**24 + 1)
 
 
+def test_label_masks_under_jit():
+    labels = jnp.array([[[3], [1], [2]]])
+    points = jnp.array([[[2.0, 0.0], [0.6, 0.0], [7.0, 0.0]]])
+
+    @jax.jit
+    def run(labels, points):
+        return sample(labels, points, method="nearest", coordinates="pixel")
+
+    assert run(labels, points)[0, :, 0].tolist() == [2, 1, 0]
+
+
 def test_a_fill_value_must_be_one_of_the_masks_values():
     mask = jnp.zeros((2, 2, 1), jnp.int32)
     options = {"method": "nearest", "padding_mode": "constant"}
