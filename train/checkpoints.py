@@ -3,82 +3,135 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import warnings
-from collections.abc import Mapping
-from pathlib import PurePosixPath
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import orbax.checkpoint as ocp
 
 from .folder import Folder
 
 KEPT = 2  # states; the second serves if the latest is corrupt
-DIGEST = hashlib.sha256().digest_size
+
+State = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 class Checkpoint:
     """The last two states of a training: arrays by name, and a JSON record.
 
-    Each state is one file, ``NAME/STEP.state``: the SHA-256 digest of the rest, which
-    is an .npz archive.
+    Each state is a folder that Orbax writes, ``NAME/STEP``. It also holds the SHA-256
+    digest of each array and of the record, as Orbax does not notice a flipped bit.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder, self.name = folder, name
 
     @property
-    def files(self) -> list[str]:
-        """The names of the files, the latest state first."""
-        own = [f for f in self.folder.files if f.startswith(f"{self.name}/")]
-        return sorted(own, key=_step, reverse=True)
+    def steps(self) -> list[int]:
+        """The steps of the complete states, the latest first."""
+        missing = {
+            self._step(name)
+            for name in self._files
+            if not (self.folder.path / name).is_file()
+        }
+        return sorted({self._step(name) for name in self._files} - missing)[::-1]
+
+    def check(self) -> None:
+        """Raise OutputError if a file of someone else is among the states."""
+        root = self.folder.path
+        paths = (path for path in (root / self.name).rglob("*") if not path.is_dir())
+        self.folder.check(path.relative_to(root).as_posix() for path in paths)
 
     def save(
         self, step: int, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
     ) -> None:
-        """Write a state; of the earlier ones only the latest is kept."""
-        buffer = io.BytesIO()
-        texts: dict[str, Any] = {"record": np.array(json.dumps(record))}
-        np.savez(buffer, **arrays, **texts)
-        content = buffer.getvalue()
-        content = hashlib.sha256(content).digest() + content
-        self.folder.write(
-            f"{self.name}/{step}.state", lambda path: path.write_bytes(content)
-        )
-        for name in self.files[KEPT:]:
-            self.folder.remove(name)
+        """Write a state; of the earlier ones only the latest is kept.
 
-    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        At least one of the arrays must have elements.
+        """
+        earlier = [other for other in self.steps if other < step]
+        self._keep(earlier)  # later states are incomplete or corrupt
+        # The marker must list a file before it is in the folder, and only Orbax knows
+        # the names of its files. So Orbax writes to a temporary folder first.
+        with TemporaryDirectory(prefix="stn_jax-") as temporary:
+            state = Path(temporary).absolute() / str(step)
+            _write(state, arrays, record)
+            self.folder.copy(state, f"{self.name}/{step}")
+        self._keep([step, *earlier][:KEPT])
+
+    def load(self) -> State | None:
         """The latest state that is not corrupt, as arrays and record; None if none."""
-        for name in self.files:
-            path = self.folder.path / name
-            if not path.exists():  # the program was stopped before it wrote it
-                continue
+        for step in self.steps:
+            path = self.folder.path / self.name / str(step)
             try:
-                content = path.read_bytes()
-                if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
-                    return _arrays_and_record(content[DIGEST:])
-                reason = "its digest does not match"
-            except OSError as error:
-                reason = str(error.strerror)
-            warnings.warn(
-                f"{path} is corrupt ({reason}); the state before it is used",
-                stacklevel=2,
-            )
+                return _read(path.absolute())
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                warnings.warn(
+                    f"{path} is corrupt ({error}); the state before it is used",
+                    stacklevel=2,
+                )
         return None
 
     def remove(self) -> None:
         """Remove all states."""
-        for name in self.files:
-            self.folder.remove(name)
+        self._keep([])
+
+    @property
+    def _files(self) -> list[str]:
+        return [f for f in self.folder.files if f.startswith(f"{self.name}/")]
+
+    def _step(self, name: str) -> int:
+        return int(name.removeprefix(f"{self.name}/").split("/")[0])
+
+    def _keep(self, steps: Collection[int]) -> None:
+        self.folder.remove(*(f for f in self._files if self._step(f) not in steps))
 
 
-def _step(name: str) -> int:
-    return int(PurePosixPath(name).stem)
+def _write(
+    path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
+) -> None:
+    empty = {k: (x.dtype.name, x.shape) for k, x in arrays.items() if x.size == 0}
+    digests = {name: _digest(x) for name, x in arrays.items()}
+    text = json.dumps({"record": record, "empty": empty, "digests": digests})
+    filled = {name: x for name, x in arrays.items() if x.size}  # Orbax takes no others
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            path,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave(filled),
+                record=ocp.args.JsonSave({"text": text, "digest": _sha256(text)}),
+            ),
+        )
 
 
-def _arrays_and_record(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = dict(archive)
-    return arrays, json.loads(arrays.pop("record").item())
+def _read(path: Path) -> State:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        saved = checkpointer.restore(
+            path,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
+            ),
+        )
+    text = saved["record"]["text"]
+    if saved["record"]["digest"] != _sha256(text):
+        raise ValueError("the digest of its record does not match")
+    content = json.loads(text)
+    arrays = {name: np.asarray(x) for name, x in saved["arrays"].items()}
+    for name, (dtype, shape) in content["empty"].items():
+        arrays[name] = np.zeros(shape, dtype)
+    if content["digests"] != {name: _digest(x) for name, x in arrays.items()}:
+        raise ValueError("the digests of its arrays do not match")
+    return arrays, content["record"]
+
+
+def _digest(array: np.ndarray) -> str:
+    kind = f"{array.dtype.name} {array.shape} ".encode()
+    return hashlib.sha256(kind + array.tobytes()).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,6 +7,7 @@ marker belongs to someone else and is refused.
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -90,52 +91,70 @@ class Folder:
 
     def begin(self, settings: dict[str, Any]) -> None:
         """Claim the folder for results of these settings; remove those it lists."""
-        for name in self.files:
-            self.remove(name)
+        self.remove(*self.files)
         with self._errors():
             self.path.mkdir(parents=True, exist_ok=True)
         self._mark(Marker(self.kind, settings))
 
     def write(self, name: str, save: Callable[[Path], Any]) -> Path:
         """Write a file completely or not at all: ``save`` fills a temporary file."""
-        path = self._list(name)
+        self._list(name)
+        path = self.path / name
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             _replace(path, save)
         return path
 
+    def copy(self, source: Path, name: str) -> None:
+        """Copy the files of another folder into the folder ``name`` in this one.
+
+        The marker lists all of them before the first is copied.
+        """
+        paths = [path for path in source.rglob("*") if path.is_file()]
+        names = [f"{name}/{path.relative_to(source).as_posix()}" for path in paths]
+        self._list(*names)
+        with self._errors():
+            for path, own in zip(paths, names, strict=True):
+                target = self.path / own
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)  # it may be a link
+                shutil.copyfile(path, target)
+
     def open(self, name: str) -> TextIO:
         """An empty text file, open for writing line by line."""
-        path = self._list(name)
+        self._list(name)
+        path = self.path / name
         with self._errors():
             path.unlink(missing_ok=True)
             return path.open("x", buffering=1)
 
-    def remove(self, name: str) -> None:
-        """Remove a file that this program wrote, and its folders if they are empty."""
+    def remove(self, *names: str) -> None:
+        """Remove files that this program wrote, and their folders if they are empty."""
         marker = self.marker()
-        if marker is None or name not in marker.files:
+        if marker is None or not set(names).intersection(marker.files):
             return
-        path = self.path / name
         with self._errors():
-            if path.is_file() or path.is_symlink():
-                path.unlink()
-            for parent in path.relative_to(self.path).parents[:-1]:
-                folder = self.path / parent
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
-        left = tuple(other for other in marker.files if other != name)
+            for name in set(names).intersection(marker.files):
+                self._unlink(self.path / name)
+        left = tuple(name for name in marker.files if name not in names)
         self._mark(Marker(self.kind, marker.settings, left))
 
-    def _list(self, name: str) -> Path:
-        """Add a file to the marker before it is written."""
-        self.check([name])
+    def _unlink(self, path: Path) -> None:
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+        for parent in path.relative_to(self.path).parents[:-1]:
+            folder = self.path / parent
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _list(self, *names: str) -> None:
+        """Add files to the marker before they are written."""
+        self.check(names)
         marker = self.marker()
         if marker is None:
             raise OutputError(f"{self.path} was removed while it was written to")
-        if name not in marker.files:
-            self._mark(Marker(self.kind, marker.settings, (*marker.files, name)))
-        return self.path / name
+        if new := tuple(name for name in names if name not in marker.files):
+            self._mark(Marker(self.kind, marker.settings, (*marker.files, *new)))
 
     def _mark(self, marker: Marker) -> None:
         text = json.dumps({"program": PROGRAM, **vars(marker)}, indent=1) + "\n"

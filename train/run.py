@@ -44,6 +44,8 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     names = [METRICS, RESULTS, FIGURE, CURVES]
     names += [f"{spec.name}.gif" for spec in config.models if config.animate]
     check_folder(out, config, names)
+    for spec in config.models:
+        _checkpoint(Folder(out, "run"), spec).check()
     data = load(config.dataset, config.data_dir)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
@@ -61,8 +63,12 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     artifacts.write_json(folder, RESULTS, document)
     _draw_figures(folder, trained, console, config.animate)
     for spec in config.models:
-        Checkpoint(folder, f"{CHECKPOINTS}/{spec.name}").remove()
+        _checkpoint(folder, spec).remove()
     return out
+
+
+def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:
+    return Checkpoint(folder, f"{CHECKPOINTS}/{spec.name}")
 
 
 def _draw_figures(
@@ -137,7 +143,7 @@ def _fit_behind_bar(
     metrics: TextIO,
 ) -> Trained:
     """Train one model, show a progress bar, and write its metrics."""
-    checkpoint = Checkpoint(folder, f"{CHECKPOINTS}/{spec.name}")
+    checkpoint = _checkpoint(folder, spec)
     with progress(console) as bar:
         show = row_display(bar, spec.label, config.steps)
 

@@ -162,6 +162,7 @@ def _train_seeds(
     config = sweep.config(task, spec)
     numbers = "-".join(map(str, seeds))
     checkpoint = Checkpoint(folder, f"{task}-{spec.name}/checkpoint-{numbers}")
+    checkpoint.check()
     with progress(console) as bar:
         name = f"{task.upper()} {spec.label} {numbers}"
         trained = fit(

@@ -97,6 +97,14 @@ def test_overwrite_removes_only_what_a_run_wrote(tmp_path, capsys):
     assert after.keys() == {*first, "notes.txt", "checkpoints/weights.bin"}
     assert after["notes.txt"] == after["checkpoints/weights.bin"] == b"mine"
     assert json.loads(after["results.json"])["config"]["steps"] == 5
+    # a file of the user among the states of a model
+    (out / "checkpoints" / "fcn").mkdir()
+    (out / "checkpoints" / "fcn" / "notes.txt").write_bytes(b"mine")
+    before = contents(out)
+    assert main([*RUN, "--out", str(out), "--overwrite"]) == 1
+    assert "notes.txt was not written by this program" in capsys.readouterr().err
+    assert contents(out) == before
+    shutil.rmtree(out / "checkpoints" / "fcn")
     # a file of the user in the place of one that would be written
     (out / "r-fcn.gif").write_bytes(b"mine")
     (out / "fcn.gif").write_bytes(b"mine")
@@ -122,7 +130,7 @@ def test_a_resume_that_is_refused_changes_nothing(tmp_path, monkeypatch, capsys)
         patch.setattr(Checkpoint, "save", interrupted)
         assert main(run) == 130
     before = contents(out)
-    assert "checkpoints/fcn/4.state" in before
+    assert any(name.startswith("checkpoints/fcn/4/") for name in before)
     assert before["metrics.jsonl"]
     for changes, message in (
         (["--steps", "6"], "steps is 4, not 6"),
@@ -134,6 +142,34 @@ def test_a_resume_that_is_refused_changes_nothing(tmp_path, monkeypatch, capsys)
         assert message in capsys.readouterr().err
         assert contents(out) == before
     assert main([*run, "--resume"]) == 0
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_a_run_that_was_stopped_in_a_save_leaves_nothing(tmp_path, monkeypatch, flag):
+    out, own = tmp_path / "out", tmp_path / "out" / "checkpoints" / "weights.bin"
+    copyfile, sources = shutil.copyfile, []
+
+    def interrupted(source, path):
+        sources.append(source)
+        if len(sources) == 4:
+            raise KeyboardInterrupt
+        copyfile(source, path)
+
+    run = [*RUN, "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr("train.folder.shutil.copyfile", interrupted)
+        assert main(run) == 130
+    states = [path for path in (out / "checkpoints").rglob("*") if path.is_file()]
+    assert len(states) == 3
+    own.write_bytes(b"mine")
+    assert main([*run, flag]) == 0
+    assert own.read_bytes() == b"mine"
+    after = contents(out)
+    assert {*json.loads(after[MARKER])["files"]} == {*after} - {
+        MARKER,
+        "checkpoints/weights.bin",
+    }
+    assert [*(out / "checkpoints").iterdir()] == [own]
 
 
 def test_a_report_does_not_replace_a_file_of_the_user(tmp_path, capsys):
@@ -176,6 +212,30 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     assert not folder.holds("a/b.txt")
 
 
+def test_a_folder_is_copied_and_removed(tmp_path):
+    source = tmp_path / "source"
+    for name in ("x", "deep/y", "deep/er/z"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    folder = begun(tmp_path / "out")
+    folder.write("x", lambda path: path.write_text("ours"))
+    folder.copy(source, "a/b")
+    names = {"x", "a/b/x", "a/b/deep/y", "a/b/deep/er/z"}
+    assert {*folder.files} == names == contents(folder.path).keys() - {MARKER}
+    assert (folder.path / "a/b/deep/y").read_text() == "deep/y"
+    (folder.path / "a/mine").write_text("mine")
+    folder.remove(*names - {"x"}, "a/mine", "unknown")
+    assert contents(folder.path).keys() == {MARKER, "x", "a/mine"}
+    assert folder.files == ("x",)
+    # nothing is copied if one of the files is someone else's
+    (folder.path / "a/b/deep").mkdir(parents=True)
+    (folder.path / "a/b/deep/y").write_text("mine")
+    with pytest.raises(OutputError, match="was not written by this program"):
+        folder.copy(source, "a/b")
+    assert contents(folder.path).keys() == {MARKER, "x", "a/mine", "a/b/deep/y"}
+    assert (folder.path / "a/b/deep/y").read_text() == "mine"
+
+
 def test_links_are_replaced_and_not_followed(tmp_path):
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
@@ -186,6 +246,13 @@ def test_links_are_replaced_and_not_followed(tmp_path):
         (folder.path / name).symlink_to(mine)
     folder.write("figure.png", lambda path: path.write_text("ours"))
     folder.open("metrics.jsonl").close()
+    assert mine.read_text() == "mine"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "figure.png").write_text("ours")
+    folder.copy(tmp_path / "new", "a")
+    (folder.path / "a" / "figure.png").unlink()
+    (folder.path / "a" / "figure.png").symlink_to(mine)
+    folder.copy(tmp_path / "new", "a")
     assert mine.read_text() == "mine"
     (folder.path / "results.json").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OutputError, match="was not written by this program"):
@@ -228,7 +295,7 @@ def test_a_state_that_was_listed_but_not_written_is_skipped(tmp_path):
     checkpoint.save(1, {"x": np.arange(3)}, {"step": 1})
     with pytest.raises(KeyboardInterrupt):
         folder.write(
-            "state/2.state", lambda path: (_ for _ in ()).throw(KeyboardInterrupt)
+            "state/2/record", lambda path: (_ for _ in ()).throw(KeyboardInterrupt)
         )
     _, record = checkpoint.load()
     assert record == {"step": 1}
