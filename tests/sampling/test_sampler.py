@@ -29,7 +29,7 @@ def inputs(rng):
     return image, jnp.asarray(rng.uniform(-1.6, 1.6, size=(6, 7, 2)), jnp.float32)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
 def test_a_sampler_is_sample_with_its_options(inputs, options):
     found = Sampler(**options)(*inputs)
     chex.assert_trees_all_equal(found, sample(*inputs, **options))
