@@ -17,7 +17,7 @@ from ._checks import as_transform, check_conv_size, check_features, check_images
 from ._types import Image, Params, Size
 from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
-from .sampling.api import OPTIONS
+from .sampling.sampler import OPTIONS
 from .transforms import Affine, Transform
 from .warping import as_sampler, warp
 

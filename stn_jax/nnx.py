@@ -24,7 +24,7 @@ from ._checks import (
 from ._types import Image, Params, Size
 from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
-from .sampling.api import OPTIONS, SamplerOptions
+from .sampling.sampler import OPTIONS, SamplerOptions
 from .transforms import Affine, Transform
 from .warping import as_sampler, warp
 

@@ -11,9 +11,16 @@ import jax.numpy as jnp
 from ._batching import lift
 from ._checks import as_image, as_size, as_transform, check_choice
 from ._types import Image, Params, Size
-from .sampling.api import OPTIONS, Sampler, SamplerOptions
 from .sampling.interpolate import interpolate_axis_aligned
 from .sampling.kernels import PROFILES, Kernel
+from .sampling.sampler import (
+    OPTIONS,
+    Sampler,
+    SamplerOptions,
+    as_pixels,
+    fill_values,
+    prepare,
+)
 from .sampling.separable import antialiased
 from .transforms import Transform
 
@@ -128,9 +135,9 @@ def _axis_aligned(
     size: Size,
     sampler: Sampler,
 ) -> jax.Array:
-    image = sampler.as_pixels(image)
+    image = as_pixels(sampler, image)
     size, matrix = _matrix(image, transform, params, size)
-    image, fill_value, plan = sampler.prepare(image, matrix.dtype, transform.ndim)
+    image, fill_value, plan = prepare(sampler, image, matrix.dtype, transform.ndim)
     return lift(
         interpolate_axis_aligned,
         _SIGNATURES[transform.ndim],
@@ -163,7 +170,7 @@ def _antialiased(
         compiled=isinstance(sampler.method, str),
         image=image,
         params=matrix,
-        fill_value=sampler.fill_values(image),
+        fill_value=fill_values(sampler, image),
     )
 
 

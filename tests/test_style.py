@@ -14,7 +14,7 @@ from conftest import ROOT
 import stn_jax
 import stn_jax.linen
 import stn_jax.nnx
-from stn_jax.sampling.api import SamplerOptions
+from stn_jax.sampling.sampler import SamplerOptions
 
 FUNCTIONS = [
     value

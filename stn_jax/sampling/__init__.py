@@ -15,10 +15,11 @@ The files in order of imports::
     primitive     JAX primitives: jvp, transpose, vmap and lowering
     weighted_sum  eq. (3) as such a primitive, by what suits the platform
     interpolate   one image, one grid: fill value, hard edges, NaN and dtypes
-    api           sample, bilinear_sample, Sampler
+    sampler       Sampler: the options, and the preparation of a call
+    api           sample, bilinear_sample
 """
 
-from .api import Sampler as Sampler
 from .api import bilinear_sample as bilinear_sample
 from .api import sample as sample
 from .kernels import Kernel as Kernel
+from .sampler import Sampler as Sampler

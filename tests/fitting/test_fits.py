@@ -58,7 +58,12 @@ def test_leading_axes_broadcast(rng, fit):
 def test_points_that_cannot_be_fitted_are_refused(fit):
     points = jnp.zeros((5, 2))
     for source, target, options, message in [
-        (jnp.zeros((4, 2)), points, {}, r"equally many points.* got shapes \(4, 2\) and"),
+        (
+            jnp.zeros((4, 2)),
+            points,
+            {},
+            r"equally many points.* shapes \(4, 2\) and",
+        ),
         (jnp.zeros((5, 3)), points, {}, r"got shapes \(5, 3\) and \(5, 2\)"),
         (jnp.zeros((0, 2)), jnp.zeros((0, 2)), {}, "one or more"),
         (jnp.zeros(2), points, {}, r"source must be \(\*batch, N, 2 or 3\)"),

@@ -7,11 +7,12 @@ import pytest
 
 from stn_jax import Sampler
 from stn_jax.sampling.plan import LIMIT, Axis, Plan
+from stn_jax.sampling.sampler import prepare
 
 
 def plan_of(shape=(4, 5, 2), **options):
-    image = jnp.ones(shape)
-    _, _, plan = Sampler(**options).prepare(image, jnp.dtype("float32"), len(shape) - 1)
+    image, dtype = jnp.ones(shape), jnp.dtype("float32")
+    _, _, plan = prepare(Sampler(**options), image, dtype, len(shape) - 1)
     return plan
 
 
