@@ -61,6 +61,7 @@ def sample(
       ValueError: shapes that do not fit each other, an unknown option, a
         ``fill_value`` that could never show.
 
+    >>> import jax.numpy as jnp
     >>> image = jnp.array([[[0.0], [1.0], [0.0], [0.0]]])  # one row of four pixels
     >>> grid = jnp.array([[[1.0, 0.0], [1.5, 0.0], [4.0, 0.0]]])
     >>> for method in ("nearest", "bilinear", "catmull_rom"):
@@ -118,6 +119,7 @@ def bilinear_sample(
       ValueError: shapes that do not fit each other, an unknown ``padding_mode``, a
         ``fill_value`` that the ``padding_mode`` never shows.
 
+    >>> import jax.numpy as jnp
     >>> image = jnp.array([[[0.0], [1.0], [2.0]]])  # one row of three pixels
     >>> grid = jnp.array([[[0.0, 0.0], [1 / 3, 0.0], [9.0, 0.0]]])
     >>> bilinear_sample(image, grid)[..., 0].round(4)
