@@ -6,7 +6,9 @@
 The command evaluates a fixed set of cases, values and gradients, and stores the arrays.
 With ``--against`` it lists each case whose bits differ and exits with 1 if there is
 one. Only results of the same versions on the same CPU can be compared. To run it on a
-commit that lacks this file, name that commit's checkout in ``PYTHONPATH``.
+commit that lacks this file, copy the file into that commit's checkout. With
+``XLA_FLAGS=--xla_backend_optimization_level=0`` the programs compile much faster; both
+runs must have the same flags.
 """
 
 from __future__ import annotations
