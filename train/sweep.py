@@ -85,7 +85,7 @@ class Sweep:
 
 
 def run_sweep(sweep: Sweep, console: Console) -> Path:
-    """Train what is left of the table; return its folder."""
+    """Train the unfinished cells of the table; return its folder."""
     folder = Folder(sweep.out, "table")
     is_new = folder.marker() is None
     left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}

@@ -107,7 +107,7 @@ def test_a_number_is_static_and_an_array_is_a_leaf():
 
 
 def test_unflattening_does_not_validate():
-    """JAX unflattens with placeholders, some of which no sampler would accept."""
+    """JAX unflattens with placeholders that a sampler would refuse as options."""
     sampler = Sampler(method="bicubic", outside="fill", fill_value=jnp.ones(2))
     leaves, structure = jax.tree.flatten(sampler)
     for leaf in (object(), None, "a name", jax.ShapeDtypeStruct((2,), float)):

@@ -9,7 +9,7 @@ Reading order::
     scenes      digits at random places on a canvas; how well one was found
     networks    the transformer and the encoder
     objective   the triplet loss and its training
-    locating    several trainings for a class, of which one is kept
+    locating    several trainings for each class; the best is kept
     figures     a figure and a table of the results
     experiment  the run: all classes, results, figure
 """

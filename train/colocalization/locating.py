@@ -1,4 +1,4 @@
-"""Locating the digit of one class: several trainings, of which one is kept."""
+"""Locate the digit of one class: train several times and keep the best."""
 
 from __future__ import annotations
 
