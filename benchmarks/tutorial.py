@@ -40,8 +40,8 @@ class Options:
 def main(options: Options) -> None:
     """Train, print and write the test errors."""
     data = load_mnist(options.data_dir)
-    train = _tensors(data.train_images, data.train_labels)
-    test = _tensors(data.test_images, data.test_labels)
+    train = _tensors(data.train.images, data.train.labels)
+    test = _tensors(data.test.images, data.test.labels)
     runs = []
     for seed in range(options.seeds):
         start = time.perf_counter()

@@ -64,8 +64,8 @@ def provenance(
         "config": settings_of(config),
         "data": {
             "name": data.name,
-            "training_images": len(data.train_labels),
-            "test_images": len(data.test_labels),
+            "training_images": len(data.train.labels),
+            "test_images": len(data.test.labels),
         },
     }
 

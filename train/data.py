@@ -14,15 +14,29 @@ from .idx import REMEDIES, DataError, read_mnist
 DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
 
 
+class Split(NamedTuple):
+    """A part of a dataset."""
+
+    images: np.ndarray
+    """``(N, H, W, C)``, bytes or floats in [0, 1]."""
+    labels: np.ndarray
+    """``(N,)``, int32, from 0."""
+
+
 class Dataset(NamedTuple):
-    """Images ``(N, H, W, C)``, bytes or floats in [0, 1], with labels ``(N,)``."""
+    """Images with labels, and the names of the classes."""
 
     name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    num_classes: int
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    """The classes' names, in the order of the labels."""
+    validation: Split | None = None
+    """Images that are neither trained on nor tested on; None if the dataset has no such
+    part of its own."""
+
+
+DIGITS = tuple("0123456789")
 
 
 def load(dataset: str, data_dir: Path | None = None) -> Dataset:
@@ -60,7 +74,10 @@ def load_digits() -> Dataset:
     labels = np.asarray(classes, np.int32)
     train, test = slice(None, DIGITS_TRAIN), slice(DIGITS_TRAIN, None)
     return Dataset(
-        "digits", images[train], labels[train], images[test], labels[test], 10
+        "digits",
+        Split(images[train], labels[train]),
+        Split(images[test], labels[test]),
+        DIGITS,
     )
 
 
@@ -73,15 +90,11 @@ def load_mnist(data_dir: Path | None = None) -> Dataset:
         from .mnist import download  # imports tensorflow_datasets
 
         splits = download()
-    (train_images, train_labels), (test_images, test_labels) = splits.values()
-    return Dataset(
-        "mnist",
-        train_images[..., None],
-        train_labels.astype(np.int32),
-        test_images[..., None],
-        test_labels.astype(np.int32),
-        10,
+    train, test = (
+        Split(images[..., None], labels.astype(np.int32))
+        for images, labels in splits.values()
     )
+    return Dataset("mnist", train, test, DIGITS)
 
 
 def load_npz(path: Path) -> Dataset:
@@ -116,7 +129,8 @@ def load_npz(path: Path) -> Dataset:
             f"of x_test {test[0].shape[1:]}; the shapes must be equal."
         )
     num_classes = 1 + int(max(train[1].max(), test[1].max()))
-    return Dataset(path.stem, *train, *test, num_classes)
+    classes = tuple(map(str, range(num_classes)))
+    return Dataset(path.stem, Split(*train), Split(*test), classes)
 
 
 def _images(x: np.ndarray, name: str) -> np.ndarray:

@@ -10,26 +10,29 @@ import numpy as np
 from flax import nnx
 
 from .configs import Task
-from .data import Dataset
+from .data import Split
 from .tasks import Examples, examples
 
-TEST_KEY = 2015  # the test set's distortions are the same in every run
+# the distortions of these parts are the same in every run
+TEST_KEY, VALIDATION_KEY = 2015, 1506
 CHUNK = 500
 
 
-def test_examples(data: Dataset, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Distort the test images with a fixed key; return them with their labels.
+def fixed_examples(
+    split: Split, task: Task, seed: int = TEST_KEY
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distort a split's images with a fixed key; return them with their labels.
 
     The images, floats ``(N, *canvas, C)``, are stored once, on the host: 10,000 volumes
     of 60x60x60 voxels take 8 GiB.
     """
     make = jax.jit(examples, static_argnums=0)
-    key = jax.random.key(TEST_KEY)
-    count = len(data.test_labels)
+    key = jax.random.key(seed)
+    count = len(split.labels)
 
     def part(at: slice) -> Examples:
         part_key = jax.random.fold_in(key, at.start)
-        return make(task, part_key, data.test_images[at], data.test_labels[at])
+        return make(task, part_key, split.images[at], split.labels[at])
 
     images, labels = (
         np.empty((count, *like.shape[1:]), like.dtype)

@@ -17,12 +17,12 @@ from .checkpoints import Checkpoint
 from .configs import Config, differences, settings_of
 from .data import Dataset
 from .errors import ConfigError
-from .evaluate import predict, test_examples
+from .evaluate import fixed_examples, predict
 from .models import build, count_parameters, transformers_on_input, warped_size
 from .objective import make_optimizer
 from .specs import ModelSpec
 from .steps import Batch, TrainState, batch_indices, train_steps
-from .tasks import count_classes, examples
+from .tasks import class_names, examples
 
 Row = dict[str, Any]
 SHOWN = 10  # test images whose transformations are recorded
@@ -152,7 +152,7 @@ class _Fit:
             jax.vmap(steps, in_axes=(axes, None, 0, None), out_axes=(axes, 0)),
             donate_argnums=0,
         )
-        self.tests, self.labels = test_examples(data, config.task)
+        self.tests, self.labels = fixed_examples(data.test, config.task)
         self.shown = first_of_each_class(self.labels, SHOWN)
         self.rows: list[Row] = []
         self.predictions = np.zeros((len(seeds), len(self.labels)), np.int32)
@@ -169,7 +169,7 @@ class _Fit:
         The steps up to the next row are one program, which runs without the host.
         """
         config = self.config
-        data = Batch(*map(jnp.asarray, self.data[1:3]))
+        data = Batch(*map(jnp.asarray, self.data.train))
         length = max(min(50, config.steps // 20), 1)
         ends = {*range(length, config.steps, length), config.steps}
         ends |= {*range(config.eval_every, config.steps, config.eval_every)}
@@ -200,7 +200,7 @@ class _Fit:
 
         The rows beyond ``count`` are zeros: with one shape there is one program.
         """
-        config, n = self.config, len(self.data.train_labels)
+        config, n = self.config, len(self.data.train.labels)
         chosen = np.zeros((len(self.seeds), length, config.batch_size), np.int32)
         for of_seed, seed in zip(chosen, self.seeds, strict=True):
             for row in range(count):
@@ -294,7 +294,7 @@ def _localize(
 
 def initial_model(config: Config, spec: ModelSpec, data: Dataset) -> nnx.Module:
     """The model before the first step, of the size that the data need."""
-    shape = (2, *data.train_images.shape[1:])
+    shape = (2, *data.train.images.shape[1:])
     key, labels = jax.random.key(0), jnp.zeros(2, jnp.int32)
     distorted, _ = jax.eval_shape(
         partial(examples, config.task),
@@ -306,8 +306,8 @@ def initial_model(config: Config, spec: ModelSpec, data: Dataset) -> nnx.Module:
         spec,
         config.network,
         canvas=distorted.shape[1:],
-        size=data.train_images.shape[1:3],
-        num_classes=count_classes(config.task, data.num_classes),
+        size=data.train.images.shape[1:3],
+        num_classes=len(class_names(config.task, data.classes)),
         parameters=config.parameters,
         bound=config.bound,
         seed=config.seed,

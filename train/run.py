@@ -50,7 +50,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
     console.print(
-        f"{name}: {len(data.train_labels):,} training and {len(data.test_labels):,} "
+        f"{name}: {len(data.train.labels):,} training and {len(data.test.labels):,} "
         f"test images of {data.name}, on {artifacts.device()}"
     )
     folder = claim(out, config, names)

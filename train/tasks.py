@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -46,9 +46,11 @@ def as_floats(images: ArrayLike) -> jax.Array:
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
-def count_classes(task: Task, digits: int) -> int:
-    """The number of a task's classes, given the number of classes of digits."""
-    return 2 * digits - 1 if task == "addition" else digits
+def class_names(task: Task, classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of a task's classes, given those of the images."""
+    if task == "addition":
+        return tuple(map(str, range(2 * len(classes) - 1)))
+    return tuple(classes)
 
 
 def each(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:

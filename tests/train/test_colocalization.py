@@ -105,7 +105,7 @@ def test_colocalization_learns():
     data = load("digits")
     setup = Config((CNN,), "patch", parameters=100_000, steps=300, eval_every=300)
     (trained,) = fit(setup, CNN, data)
-    digits = jnp.asarray(data.train_images) / 255
+    digits = jnp.asarray(data.train.images) / 255
     encoder = Encoder(trained.model, digits)
     # the unit: a digit lies about 1 from an empty patch
     apart = encoder(digits) - encoder(jnp.zeros_like(digits))

@@ -27,14 +27,14 @@ def idx_bytes(array):
 
 def test_the_embedded_digits():
     data = load("digits")
-    assert data.train_images.shape == (1297, 28, 28, 1)
-    assert data.test_images.shape == (500, 28, 28, 1)
-    assert data.train_images.dtype == np.uint8
-    assert data.train_images.max() == 255
-    assert set(data.test_labels) == set(range(10))
+    assert data.train.images.shape == (1297, 28, 28, 1)
+    assert data.test.images.shape == (500, 28, 28, 1)
+    assert data.train.images.dtype == np.uint8
+    assert data.train.images.max() == 255
+    assert set(data.test.labels) == set(range(10))
     frame = np.ones((28, 28), bool)
     frame[4:24, 4:24] = False
-    assert not data.train_images[:, frame].any()  # within 20x20, as MNIST's
+    assert not data.train.images[:, frame].any()  # within 20x20, as MNIST's
 
 
 @pytest.mark.parametrize("dataset", ["imagenet", "mnist.npy", ""])
@@ -111,10 +111,10 @@ def test_a_folder_without_the_files(tmp_path):
 
 def test_the_real_mnist(mnist_dir):
     data = load("mnist", mnist_dir)
-    assert data.train_images.shape == (60_000, 28, 28, 1)
-    assert data.test_images.shape == (10_000, 28, 28, 1)
-    assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
-    assert data.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert data.train.images.shape == (60_000, 28, 28, 1)
+    assert data.test.images.shape == (10_000, 28, 28, 1)
+    assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
 def test_a_flipped_bit_in_the_real_mnist_is_noticed(mnist_dir, tmp_path):
@@ -149,15 +149,15 @@ def save(path, **values):
 def test_an_npz_file_of_any_size_and_number_of_classes(tmp_path, rng):
     data = load(str(save(tmp_path / "mine.npz", **arrays(rng))))
     assert data.name == "mine"
-    assert data.train_images.shape == (8, 5, 7, 1)
-    assert data.test_labels.tolist() == [0, 1, 2, 0]
-    assert data.num_classes == 3
+    assert data.train.images.shape == (8, 5, 7, 1)
+    assert data.test.labels.tolist() == [0, 1, 2, 0]
+    assert data.classes == ("0", "1", "2")
     color = rng.uniform(size=(8, 5, 7, 3))
     data = load_npz(
         save(tmp_path / "b.npz", **arrays(rng, x_train=color, x_test=color[:4]))
     )
-    assert data.train_images.dtype == np.float32
-    assert data.train_images.shape == (8, 5, 7, 3)
+    assert data.train.images.dtype == np.float32
+    assert data.train.images.shape == (8, 5, 7, 3)
 
 
 @pytest.mark.parametrize(
@@ -252,10 +252,10 @@ def test_the_download_gives_the_files_themselves(mnist_dir, tmp_path, builder):
     here = load("mnist", mnist_dir)
     for _ in range(2):  # the second time from the cache
         splits = download(builder, data_dir=tmp_path / "cache")
-        np.testing.assert_array_equal(splits["train"][0], here.train_images[..., 0])
-        np.testing.assert_array_equal(splits["train"][1], here.train_labels)
-        np.testing.assert_array_equal(splits["test"][0], here.test_images[..., 0])
-        np.testing.assert_array_equal(splits["test"][1], here.test_labels)
+        np.testing.assert_array_equal(splits["train"][0], here.train.images[..., 0])
+        np.testing.assert_array_equal(splits["train"][1], here.train.labels)
+        np.testing.assert_array_equal(splits["test"][0], here.test.images[..., 0])
+        np.testing.assert_array_equal(splits["test"][1], here.test.labels)
         shutil.rmtree(builder.files, ignore_errors=True)
 
 

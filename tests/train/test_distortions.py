@@ -7,7 +7,7 @@ import pytest
 from scipy import interpolate, ndimage, spatial
 
 from train import distortions
-from train.tasks import count_classes, examples, training_examples
+from train.tasks import class_names, examples, training_examples
 
 
 def distort(task, key, images):
@@ -309,8 +309,8 @@ def test_addition_shows_two_digits_and_asks_for_their_sum():
     assert sorted(shades[:, 1]) == [*range(10)]
     assert (shades[:, 1] != shades[:, 0]).sum() > 5
     np.testing.assert_array_equal(sums, shades.sum(axis=1))
-    assert count_classes("addition", 10) == 19
-    assert count_classes("rts", 10) == 10
+    assert class_names("addition", "0123456789") == tuple(map(str, range(19)))
+    assert class_names("rts", ("cat", "dog")) == ("cat", "dog")
 
 
 def test_3d_is_a_solid_rotated_and_moved_in_its_volume(glyph, monkeypatch):

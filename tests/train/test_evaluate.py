@@ -8,8 +8,7 @@ from trainings import CNN, config, few
 
 from train import evaluate
 from train.data import load
-from train.evaluate import predict
-from train.evaluate import test_examples as examples_of
+from train.evaluate import fixed_examples, predict
 from train.loop import fit, initial_model
 
 
@@ -21,7 +20,7 @@ def digits():
 def test_the_whole_test_set_is_evaluated(digits):
     """33 images in batches of 8: the last is not full, and none is dropped."""
     model = initial_model(config(), CNN, digits)
-    images, _ = examples_of(few(digits, 33), "r")
+    images, _ = fixed_examples(few(digits, 33).test, "r")
     graphdef, state = nnx.split(model)
     stacked = jax.tree.map(lambda x: x[None], state)
     predictions = predict(graphdef, stacked, images, batch_size=8)
@@ -32,19 +31,20 @@ def test_the_whole_test_set_is_evaluated(digits):
 def test_the_test_set_is_whole_and_in_order(digits, monkeypatch):
     """Made in parts, the last one shorter; "plain" leaves digits as they are."""
     monkeypatch.setattr(evaluate, "CHUNK", 8)
-    images, labels = examples_of(few(digits, 20), "plain")
-    np.testing.assert_allclose(images, digits.test_images[:20] / 255, atol=1e-6)
-    np.testing.assert_array_equal(labels, digits.test_labels[:20])
+    images, labels = fixed_examples(few(digits, 20).test, "plain")
+    np.testing.assert_allclose(images, digits.test.images[:20] / 255, atol=1e-6)
+    np.testing.assert_array_equal(labels, digits.test.labels[:20])
 
 
 @pytest.mark.slow
 def test_the_test_set_is_the_same_under_every_seed(digits):
     data = few(digits, 20)
-    for a, b in zip(examples_of(data, "tc"), examples_of(data, "tc"), strict=True):
+    twice = [fixed_examples(data.test, "tc") for _ in range(2)]
+    for a, b in zip(*twice, strict=True):
         np.testing.assert_array_equal(a, b)
     (stale,) = fit(config(learning_rate=0.0, seed=5, eval_every=2), CNN, data)
     errors = [row["test_error"] for row in stale.rows if "test_error" in row]
     assert len(errors) == 2
     assert errors[0] == errors[1]
-    wrong = (stale.predictions != data.test_labels).mean()
+    wrong = (stale.predictions != data.test.labels).mean()
     assert stale.test_error == pytest.approx(100 * wrong)

@@ -123,7 +123,7 @@ def test_a_budget_too_small_is_an_error():
 def test_bounded_parameters_stay_bounded(digits):
     setup = dataclasses.replace(SETUP, bound=0.5)
     model = initial_model(setup, ST_CNN, digits)
-    images = jnp.asarray(digits.test_images[:4]) / 255
+    images = jnp.asarray(digits.test.images[:4]) / 255
     transformer = model.transformer0
     identity = np.array([1.0, 0, 0, 0, 1, 0])
     np.testing.assert_allclose(transformer.localize(images)[0], identity, atol=1e-6)

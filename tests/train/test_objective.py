@@ -50,7 +50,7 @@ def test_the_penalty_pulls_the_grid_back(digits):
     model = initial_model(SETUP, ST_CNN, digits)
     model.transformer0.regression.bias[...] = jnp.array([1.0, 0, 6, 0, 1, 6])
     graphdef, params = nnx.split(model)
-    images = jnp.asarray(digits.test_images[:8]) / 255
+    images = jnp.asarray(digits.test.images[:8]) / 255
 
     def loss(params):
         return objective.excess(

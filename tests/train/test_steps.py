@@ -37,7 +37,7 @@ def test_one_step_improves_every_parameter_that_has_a_gradient(digits, name, net
     model = initial_model(setup, ModelSpec.parse(name), digits)
     graphdef, params = nnx.split(model)
     optimizer = optax.sgd(0.05)
-    batch = Batch(jnp.asarray(digits.train_images[:64]), digits.train_labels[:64])
+    batch = Batch(jnp.asarray(digits.train.images[:64]), digits.train.labels[:64])
     step = jax.jit(partial(train_step, graphdef, optimizer, setup))
     key, zero = jax.random.key(0), jnp.zeros((), jnp.int32)
     start = TrainState(params, optimizer.init(params), key, zero)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from train.configs import Config
-from train.data import Dataset
+from train.data import Dataset, Split
 from train.folder import Folder
 from train.specs import ModelSpec
 
@@ -27,7 +27,8 @@ def config(**changes):
 
 def few(data, count):
     """A dataset of the first training and test images."""
-    return Dataset(data.name, *(x[:count] for x in data[1:5]), data.num_classes)
+    parts = (Split(*(x[:count] for x in part)) for part in (data.train, data.test))
+    return Dataset(data.name, *parts, data.classes)
 
 
 def without_timings(rows):

@@ -108,4 +108,4 @@ def _train_encoder(
         show = row_display(bar, f"encoder {start}", setup.steps)
         (trained,) = fit(setup, cnn, data, show)
     assert isinstance(trained.model, LeanCNN)
-    return Encoder(trained.model, as_floats(data.train_images[:1000]))
+    return Encoder(trained.model, as_floats(data.train.images[:1000]))

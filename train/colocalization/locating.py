@@ -58,8 +58,8 @@ def locate(
     """
     key = jax.random.fold_in(jax.random.key(config.seed), 100 * distractors + digit)
     scene_key, key = jax.random.split(key)
-    of_class = np.flatnonzero(data.train_labels == digit)[: config.images]
-    digits, others = (as_floats(data.train_images[i]) for i in (of_class, slice(2000)))
+    of_class = np.flatnonzero(data.train.labels == digit)[: config.images]
+    digits, others = (as_floats(data.train.images[i]) for i in (of_class, slice(2000)))
     scenes = jax.vmap(partial(scene, distractors=distractors), (0, 0, None))(
         jax.random.split(scene_key, len(of_class)), digits, others
     )
