@@ -17,17 +17,41 @@ this list::
     torch_weights   the tutorial's network with weights from PyTorch
     objective       the loss, its metrics, the optimizer
     steps           one training step; many in one program
-    evaluate        evaluation on the whole test set
+    evaluate        evaluation on all held-out images
+    validation      the part of the training images that is held out
     folder          output folders, and which of their files this program wrote
     checkpoints     the state of a training on disk
+    weights         trained weights on disk, and their cards
+    interruption    Ctrl-C and SIGTERM
+    profiling       profiles of training steps
+    trained         what a training returns
     loop            the training loop
+    display         what a training prints
     plots           figures of transformers and trainings
     artifacts       files of results and their provenance
     paper           the paper's numbers
     tables          tables of stored results, as Markdown
+    tensorboard     metrics for TensorBoard
     run             one run: models, results, figures
     sweep           many trainings: models on tasks under several seeds
     report          Markdown and figures on a sweep
     colocalization/  the experiment without labels
     __main__        the command line
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from .weights import Card
+
+
+def load(path: str | Path) -> tuple[nnx.Module, Card]:
+    """Load a trained model; see :func:`train.weights.load`."""
+    from .weights import load  # imports jax and flax
+
+    return load(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,14 @@ from rich.console import Console
 
 from .colocalization import run_colocalization
 from .configs import CONFIGS, Colocalization, Config, Training, scheduled
-from .errors import ConfigError, DataError, OutputError, ResultsError
+from .errors import (
+    ConfigError,
+    DataError,
+    Diverged,
+    OutputError,
+    ResultsError,
+    Stopped,
+)
 from .report import write_report
 from .run import run_experiment
 from .sweep import Sweep, run_sweep
@@ -54,15 +62,29 @@ def main(arguments: list[str]) -> int:
             case _:
                 print(USAGE, file=sys.stderr)
                 return 0 if set(arguments) & {"-h", "--help"} else 2
-    except (ConfigError, DataError, OutputError, ResultsError) as error:
+    except (ConfigError, DataError, Diverged, OutputError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the receiver has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Stopped as stopped:
+        print(_how_to_go_on(stopped, arguments), file=sys.stderr)
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _how_to_go_on(stopped: Stopped, arguments: list[str]) -> str:
+    """What a user does after a training was stopped."""
+    if stopped.step == 0:
+        return "stopped before the first state was saved"
+    if arguments[0] == "run":
+        arguments = [word for word in arguments if word != "--overwrite"]
+        arguments += [] if "--resume" in arguments else ["--resume"]
+    command = shlex.join(["python", "-m", "train", *arguments])
+    return f"{stopped}; the state is saved. Continue with: {command}"
 
 
 def _run(name: str, options: list[str]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,30 +22,74 @@ from matplotlib.figure import Figure
 import stn_jax
 
 from .configs import Colocalization, Config, settings_of
-from .data import Dataset
+from .data import Dataset, sha256_of
 from .errors import ResultsError
 from .folder import Folder
-from .loop import Snapshots, Trained
+from .tasks import class_names, normalization
+from .trained import Kept, Row, Snapshots, Trained
+from .weights import Card, write_weights
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
 
 
-def run_document(
-    name: str, config: Config, data: Dataset, trained: list[Trained]
-) -> dict[str, Any]:
-    """The results of a run and their provenance, as they are stored."""
-    models = [
-        {
-            "model": run.spec.name,
-            "parameters": run.parameters,
-            "test_error": run.test_error,
-            "seconds": round(run.seconds, 1),
-            "outside": round(run.rows[-1]["outside"], 1),
-            "blank": round(run.rows[-1]["blank"], 1),
-        }
-        for run in trained
-    ]
-    return provenance(name, config, data) | {"models": models}
+def result_of(run: Trained) -> dict[str, Any]:
+    """The result of one training, as it is stored."""
+    return {
+        "model": run.spec.name,
+        "parameters": run.parameters,
+        "test_error": run.test_error,
+        "validation_error": run.chosen.validation_error,
+        "step": run.chosen.step,
+        "seconds": round(run.seconds, 1),
+        "outside": round(run.rows[-1]["outside"], 1),
+        "blank": round(run.rows[-1]["blank"], 1),
+    }
+
+
+def write_models(
+    folder: Folder, name: str, origin: dict[str, Any], data: Dataset, run: Trained
+) -> None:
+    """Write the weights of a training's best states and of its last, with their cards.
+
+    Args:
+      folder: the output folder.
+      name: the folder in it for the weights.
+      origin: the training's provenance.
+      data: the dataset that the model was trained on.
+      run: the training.
+    """
+    for rank, kept in enumerate(run.best, start=1):
+        stem = "best" if rank == 1 else f"best-{rank}"
+        card = _card(run, kept, "validation error", origin, data)
+        write_weights(folder, f"{name}/{stem}", kept.params, card)
+    card = _card(run, run.last, "last step", origin, data)
+    write_weights(folder, f"{name}/last", run.last.params, card)
+
+
+def _card(
+    run: Trained, kept: Kept, chosen_by: str, origin: dict[str, Any], data: Dataset
+) -> Card:
+    task = origin["config"]["task"]
+    errors = {"training": round(run.row_of(kept)["error"], 4)}
+    if kept.validation_error is not None:
+        errors["validation"] = kept.validation_error
+    if kept.step == run.chosen.step:
+        errors["test"] = run.test_error
+    mean, std = normalization(task)
+    return Card(
+        model=run.spec.name,
+        step=kept.step,
+        chosen_by=chosen_by,
+        classes=class_names(task, data.classes),
+        input_shape=run.snapshots.images.shape[1:],
+        input_range=(0.0, 1.0),
+        mean=mean,
+        std=std,
+        digit_size=tuple(data.train.images.shape[1:3]),
+        parameters=run.parameters,
+        errors=errors,
+        provenance=origin,
+    )
 
 
 def provenance(
@@ -56,6 +102,7 @@ def provenance(
         "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "device": device(),
+        "commit": commit(),
         "versions": {
             "stn_jax": stn_jax.__version__,
             "python": platform.python_version(),
@@ -65,9 +112,33 @@ def provenance(
         "data": {
             "name": data.name,
             "training_images": len(data.train.labels),
+            "validation_images": len(data.validation.labels) if data.validation else 0,
             "test_images": len(data.test.labels),
+            "sha256": sha256_of(data),
         },
     }
+
+
+def commit() -> str | None:
+    """The checkout's commit, with "+" if files differ from it; None without one."""
+    root = Path(__file__).parents[1]
+    git = ["git", "-C", str(root)]
+    try:
+        top, head, changes = (
+            subprocess.run(
+                [*git, *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (
+                ["rev-parse", "--show-toplevel"],
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    if Path(top).resolve() != root.resolve():
+        return None  # of another project, which this one is copied into
+    return f"{head}+" if changes else head
 
 
 def device() -> str:
@@ -87,6 +158,16 @@ def read_json(path: Path) -> Any:
         raise ResultsError(f"{path}: no such file; has the run ended?") from None
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}") from error
+
+
+def json_line(row: Row) -> str:
+    """A row of metrics as JSON, which has no NaN: null in its place."""
+    return json.dumps(
+        {
+            key: None if isinstance(x, float) and not math.isfinite(x) else x
+            for key, x in row.items()
+        }
+    )
 
 
 def write_json(folder: Folder, name: str, value: Any) -> Path:
@@ -115,4 +196,5 @@ def read_snapshots(path: Path) -> Snapshots:
     with np.load(path, allow_pickle=False) as arrays:
         found: dict[str, Any] = {name: arrays[name] for name in Snapshots._fields}
     found["size"] = tuple(found["size"].tolist())
+    found["chosen"] = int(found["chosen"])
     return Snapshots(**found)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
+from .errors import OutputError
 from .folder import Folder
 
 KEPT = 2  # states; the second serves if the latest is corrupt
@@ -52,15 +53,24 @@ class Checkpoint:
         """Write a state; of the earlier ones only the latest is kept.
 
         At least one of the arrays must have elements.
+
+        Raises:
+          OutputError: the state cannot be written. The earlier ones are kept.
         """
         earlier = [other for other in self.steps if other < step]
         self._keep(earlier)  # later states are incomplete or corrupt
         # The marker must list a file before it is in the folder, and only Orbax knows
         # the names of its files. So Orbax writes to a temporary folder first.
-        with TemporaryDirectory(prefix="stn_jax-") as temporary:
-            state = Path(temporary).absolute() / str(step)
-            _write(state, arrays, record)
-            self.folder.copy(state, f"{self.name}/{step}")
+        try:
+            with TemporaryDirectory(prefix="stn_jax-") as temporary:
+                state = Path(temporary).absolute() / str(step)
+                _write(state, arrays, record)
+                self.folder.copy(state, f"{self.name}/{step}")
+        except OutputError:
+            self._keep(earlier)
+            raise
+        except (OSError, ValueError, RuntimeError) as error:  # Orbax's, on a full disk
+            raise OutputError(f"the state cannot be written: {error}") from error
         self._keep([step, *earlier][:KEPT])
 
     def load(self) -> State | None:

@@ -28,6 +28,7 @@ Task = Literal[
 ]
 Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
+OnNan = Literal["stop", "skip"]
 DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz")]
 
 SCHEDULES: dict[Schedule, dict[str, Any]] = {
@@ -55,7 +56,19 @@ SCHEDULES: dict[Schedule, dict[str, Any]] = {
 OUTSIDE_PENALTY: dict[Task, float] = {"addition": 1.0}
 
 # settings that do not change the results
-WITHOUT_EFFECT = ("out", "overwrite", "resume", "animate", "data_dir")
+WITHOUT_EFFECT = (
+    "out",
+    "overwrite",
+    "resume",
+    "animate",
+    "data_dir",
+    "keep",
+    "checkpoint_minutes",
+    "tensorboard",
+    "profile",
+)
+# values in force before a setting existed, where today's default is another
+BEFORE: dict[str, Any] = {"validation": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +114,39 @@ class Training:
     """Extra augmentation: warp each training digit by a random thin plate spline before
     its distortion (Gaussian displacements, this sigma in pixels). Test digits are never
     augmented."""
+    validation: float = 1 / 12
+    """Share of the training images that is held out for validation, unless the dataset
+    has a validation part. The state with the lowest validation error is the result,
+    and is tested once. 0: train on all images; the last state is the result, and the
+    test set is evaluated all along."""
     eval_every: int = 500
-    """Steps between evaluations on the whole test set."""
+    """Steps between evaluations on the validation part."""
+    keep: int = 1
+    """Number of states whose weights are stored, those with the lowest validation
+    errors. The last is stored besides."""
+    on_nan: OnNan = "stop"
+    """When the loss or a gradient is NaN or infinite. stop: end the run with an error.
+    skip: leave out the steps, and report their number."""
+    checkpoint_minutes: float = 1.0
+    """Minutes between two saved states of the training. A state is also saved at its
+    end, at Ctrl-C and at SIGTERM."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard. Needs the package tensorboardX."""
+    profile: int = 0
+    """Profile this many steps after the first ones, for TensorBoard or Perfetto."""
 
     def __post_init__(self) -> None:
-        for name in ("parameters", "steps", "batch_size", "eval_every"):
+        for name in ("parameters", "steps", "batch_size", "eval_every", "keep"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
+        if not 0 <= self.validation < 1:
+            raise ConfigError(
+                f"validation must be from 0 to less than 1; got {self.validation}"
+            )
+        if self.profile < 0:
+            raise ConfigError(f"profile must be 0 or more; got {self.profile}")
         rates = ("learning_rate", "localization_learning_rate", "elastic")
+        rates += ("checkpoint_minutes",)
         for name in (*rates, "outside_penalty"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -237,9 +275,9 @@ def settings_of(config: Config | Colocalization) -> dict[str, Any]:
 
 
 def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored run's settings; those that did not exist yet have their defaults."""
+    """A stored run's settings, and what was in force where it lacks a setting."""
     defaults = settings_of(Config((ModelSpec("fcn"),), "plain"))
-    return defaults | stored
+    return defaults | BEFORE | stored
 
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -306,6 +344,10 @@ def _named() -> Named:
     multi = ModelSpec("cnn", "affine", 1, on_features=True)
     text = f"digits {TASKS['rts'][0]}: {multi.description}"
     named[f"rts-{multi.name}"] = text, Config((multi,), "rts")
+    named["plain"] = (
+        "your own images, as they are: CNN, ST-CNN affine",
+        Config((ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)), "plain"),
+    )
     tutorial = Config((IN_VOLUMES[1],), "tutorial", network="tutorial")
     named["tutorial"] = (
         "plain digits: network and optimizer of PyTorch's tutorial",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -157,3 +159,13 @@ def _labels(y: np.ndarray, name: str) -> np.ndarray:
             f"{name} must be classes (N,), integers from 0; got {y.dtype} {y.shape}."
         )
     return y.astype(np.int32)
+
+
+def sha256_of(data: Dataset) -> str:
+    """A digest over all images, labels and class names."""
+    digest = hashlib.sha256(json.dumps(data.classes).encode())
+    for split in (data.train, data.test, data.validation):
+        for array in split or ():
+            digest.update(f"{array.dtype.name} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -15,3 +15,18 @@ class OutputError(Exception):
 
 class ResultsError(Exception):
     """Results that are missing or unreadable."""
+
+
+class Diverged(Exception):
+    """A training whose loss or parameters are no longer finite."""
+
+
+class Stopped(Exception):
+    """A training that was stopped by a signal after its state was saved."""
+
+    def __init__(self, signal: int, step: int) -> None:
+        super().__init__(f"stopped after step {step:,}")
+        self.signal = signal
+        """The number of the signal."""
+        self.step = step
+        """The step of the saved state; 0 if there is none."""

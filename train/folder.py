@@ -7,17 +7,21 @@ marker belongs to someone else and is refused.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
+
+import filelock
 
 from .errors import OutputError
 
 MARKER = ".stn_jax_train.json"
+LOCK = ".stn_jax_train.lock"
 PROGRAM = "python -m train"
 ADVICE = (
     "Name another folder with --out. If it holds results of an earlier version, which "
@@ -57,8 +61,14 @@ class Folder:
         with self._errors():
             if self.path.exists() and not self.path.is_dir():
                 raise OutputError(f"{self.path} is a file, not a folder")
+            if self.path.is_symlink() and not self.path.exists():
+                raise OutputError(
+                    f"{self.path} is a link to {os.readlink(self.path)}, where there "
+                    "is no folder"
+                )
             if not (self.path / MARKER).is_file():
-                if self.path.exists() and any(self.path.iterdir()):
+                names = self.path.iterdir() if self.path.exists() else ()
+                if any(path.name != LOCK for path in names):
                     raise OutputError(self._is_foreign())
                 return None
             marker = self._parse((self.path / MARKER).read_text())
@@ -88,6 +98,32 @@ class Folder:
                     f"{path} was not written by this program, and is not replaced. "
                     "Move it, or name another folder"
                 )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process may write to the folder.
+
+        The folder is made if it does not exist. The system releases the lock when the
+        process ends, however that happens.
+
+        Raises:
+          OutputError: another process is writing to the folder, or it cannot be made.
+        """
+        self.marker()  # a folder of someone else gets no lock file
+        with self._errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.path / LOCK, blocking=False)
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise OutputError(
+                    f"another process is writing to {self.path}. Wait for its end, or "
+                    "name another folder with --out"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, settings: dict[str, Any]) -> None:
         """Claim the folder for results of these settings; remove those it lists."""
@@ -119,14 +155,30 @@ class Folder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)  # it may be a link
                 shutil.copyfile(path, target)
+                _flush(target)
 
-    def open(self, name: str) -> TextIO:
-        """An empty text file, open for writing line by line."""
+    @contextmanager
+    def lines(self, name: str) -> Iterator[Callable[[str], None]]:
+        """An empty text file; yields the function that appends a line to it."""
         self._list(name)
         path = self.path / name
         with self._errors():
             path.unlink(missing_ok=True)
-            return path.open("x", buffering=1)
+            file = path.open("x", buffering=1)
+
+        def write(line: str) -> None:
+            with self._errors():
+                file.write(line + "\n")
+
+        try:
+            yield write
+        finally:
+            with suppress(OSError):  # all lines were written, or an error is on its way
+                file.close()
+
+    def adopt(self, name: str) -> None:
+        """List a file that a library has just written into the folder."""
+        self._list(name, is_new=False)
 
     def remove(self, *names: str) -> None:
         """Remove files that this program wrote, and their folders if they are empty."""
@@ -147,9 +199,10 @@ class Folder:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _list(self, *names: str) -> None:
-        """Add files to the marker before they are written."""
-        self.check(names)
+    def _list(self, *names: str, is_new: bool = True) -> None:
+        """Add files to the marker, before they are written if they are new."""
+        if is_new:
+            self.check(names)
         marker = self.marker()
         if marker is None:
             raise OutputError(f"{self.path} was removed while it was written to")
@@ -203,6 +256,13 @@ def _replace(path: Path, save: Callable[[Path], Any]) -> None:
     unfinished = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         save(unfinished)
+        _flush(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file to the disk, so that it outlives a power failure."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,63 +17,19 @@ from flax import nnx
 
 from .checkpoints import Checkpoint
 from .configs import Config, differences, settings_of
-from .data import Dataset
-from .errors import ConfigError
-from .evaluate import fixed_examples, predict
+from .data import Dataset, sha256_of
+from .errors import ConfigError, Diverged, OutputError, Stopped
+from .evaluate import VALIDATION_KEY, fixed_examples, predict
+from .interruption import Interruption
 from .models import build, count_parameters, transformers_on_input, warped_size
 from .objective import make_optimizer
+from .profiling import Profile
 from .specs import ModelSpec
-from .steps import Batch, TrainState, batch_indices, train_steps
+from .steps import Batch, TrainState, batch_indices, means, train_steps
 from .tasks import class_names, examples
+from .trained import Kept, Row, Snapshots, Trained
 
-Row = dict[str, Any]
-SHOWN = 10  # test images whose transformations are recorded
-
-
-class Snapshots(NamedTuple):
-    """A model's transformations of some test images in the course of its training."""
-
-    images: np.ndarray
-    """``(n, *canvas, C)``, of different classes as far as possible."""
-    labels: np.ndarray
-    """``(n,)``."""
-    predictions: np.ndarray
-    """The classes predicted after the last step, ``(n,)``."""
-    steps: np.ndarray
-    """The steps after which the parameters were recorded, ``(T,)``."""
-    params: np.ndarray
-    """Parameters of the ``K`` transformers that sample the input, ``(T, K, n, P)``."""
-    size: tuple[int, ...]
-    """The size of these transformers' output."""
-
-
-class Trained(NamedTuple):
-    """A trained model and the record of its training."""
-
-    spec: ModelSpec
-    seed: int
-    model: nnx.Module
-    rows: list[Row]
-    """The metrics, as ``fit`` reports them."""
-    predictions: np.ndarray
-    """The classes predicted for the test examples, ``(N,)``."""
-    test_error: float
-    """In percent."""
-    parameters: int
-    seconds: float
-    """Time of compilation, training and evaluations, divided by the number of seeds
-    that were trained in parallel."""
-    snapshots: Snapshots
-
-    @property
-    def collapse(self) -> str | None:
-        """What is wrong with a transformer that has lost the images; None if fine."""
-        last = self.rows[-1]
-        if last["blank"] > 50:
-            return f"its output is blank for {last['blank']:.0f}% of the images"
-        if last["outside"] > 90:
-            return f"{last['outside']:.0f}% of its grid lies outside the images"
-        return None
+SHOWN = 10  # held-out images whose transformations are recorded
 
 
 def fit(
@@ -82,47 +40,85 @@ def fit(
     *,
     seeds: Sequence[int] | None = None,
     checkpoint: Checkpoint | None = None,
-    every: float = 120.0,
+    trace: Path | None = None,
 ) -> list[Trained]:
     """Train a model under one seed, or under several seeds in parallel.
 
     Args:
       config: the settings; its ``models`` are not used.
       spec: the model.
-      data: the images and labels.
+      data: the images and labels. With a validation part, states are chosen by it, and
+        the chosen state is tested at the end.
       on_row: called with each row of metrics as soon as it is known. A row holds model,
         seed, step; loss, error, outside and blank, averaged over the steps since the
         previous row (error: misclassified images, outside: sampling points outside the
         image, blank: blank transformer outputs, all in percent); seconds since the
-        start; images_per_second; and test_error, every ``config.eval_every`` steps and
-        after the last step.
+        start; images_per_second; and, every ``config.eval_every`` steps and after the
+        last step, validation_error, or test_error if there is no validation part. With
+        ``config.on_nan`` "skip" also skipped, the number of steps left out.
       seeds: ``(config.seed,)`` if None. Each of several seeds gives the same result as
         alone, up to rounding.
       checkpoint: where the state is saved, and restored from if there is one. The rows
         up to a restored state are reported again.
-      every: seconds between two saved states.
+      trace: the folder for a profile of ``config.profile`` steps.
 
     Returns:
       One trained model per seed.
 
     Raises:
-      ConfigError: the checkpoint belongs to another configuration.
+      ConfigError: the checkpoint belongs to another configuration or other data.
+      Diverged: a loss or a parameter is no longer finite.
+      Stopped: a signal has arrived, and the state was saved to the checkpoint.
     """
     seeds = (config.seed,) if seeds is None else tuple(seeds)
     training = _Fit(config, spec, data, seeds)
-    if checkpoint:
-        training.restore(checkpoint)
+    if checkpoint is None:
+        for row in training.advance(trace):
+            on_row(row)
+        return training.trained()
+    training.restore(checkpoint)
     for row in training.rows:
         on_row(row)
-    saved = time.perf_counter()
-    for rows in training.advance():
-        for row in rows:
+    with Interruption() as interruption:
+        saver = _Saver(training, checkpoint, 60 * config.checkpoint_minutes)
+        for row in training.advance(trace):
             on_row(row)
-        is_over = training.step == config.steps
-        if checkpoint and (is_over or time.perf_counter() - saved > every):
-            training.save(checkpoint)
-            saved = time.perf_counter()
-    return [training.trained(index) for index in range(len(seeds))]
+            if row["seed"] == seeds[-1]:
+                saver.save_when_due(interruption.signal)
+    return training.trained()
+
+
+class _Saver:
+    """Saves the state of a training every so many seconds, and at its end.
+
+    A disk that is full does not end the training: the earlier state stays.
+    """
+
+    def __init__(self, training: _Fit, checkpoint: Checkpoint, every: float) -> None:
+        self.training, self.checkpoint, self.every = training, checkpoint, every
+        self.saved_at = time.perf_counter()
+        self.step = training.step
+
+    def save_when_due(self, signal: int | None) -> None:
+        """Save the state if it is time; raise Stopped if a signal has arrived."""
+        is_over = self.training.step == self.training.config.steps
+        is_due = time.perf_counter() - self.saved_at >= self.every
+        if is_over or is_due or signal:
+            self._save()
+        if signal and not is_over:
+            raise Stopped(signal, self.step)
+
+    def _save(self) -> None:
+        try:
+            self.training.save(self.checkpoint)
+            self.step = self.training.step
+        except OutputError as error:
+            warnings.warn(
+                f"the state of step {self.training.step} was not saved ({error}); that "
+                f"of step {self.step} stays, and the training goes on",
+                stacklevel=2,
+            )
+        self.saved_at = time.perf_counter()
 
 
 class _Fit:
@@ -136,64 +132,106 @@ class _Fit:
         models = [initial_model(replace(config, seed=s), spec, data) for s in seeds]
         self.model = models[0]
         self.graphdef, _ = nnx.split(self.model)
-        params = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves), *(nnx.state(m) for m in models)
-        )
-        optimizer = make_optimizer(config)
+        params = stacked(nnx.state(m) for m in models)
+        self.optimizer = make_optimizer(config)
         self.state = TrainState(
             params,
-            jax.vmap(optimizer.init)(params),
+            jax.vmap(self.optimizer.init)(params),
             jnp.stack([jax.random.key(seed) for seed in seeds]),
             jnp.zeros((), jnp.int32),
         )
         axes = TrainState(0, 0, 0, None)  # pyright: ignore[reportArgumentType]
-        steps = partial(train_steps, self.graphdef, optimizer, config)
+        steps = partial(train_steps, self.graphdef, self.optimizer, config)
         self.take = jax.jit(
             jax.vmap(steps, in_axes=(axes, None, 0, None), out_axes=(axes, 0)),
             donate_argnums=0,
         )
-        self.tests, self.labels = fixed_examples(data.test, config.task)
+        self.images, self.labels = self._held_out()
         self.shown = first_of_each_class(self.labels, SHOWN)
         self.rows: list[Row] = []
-        self.predictions = np.zeros((len(seeds), len(self.labels)), np.int32)
+        self.best: list[list[Kept]] = [[] for _ in seeds]
         self.recorded: list[np.ndarray] = []
+
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of the validation part or, without one, of the test set."""
+        if self.data.validation is None:
+            return fixed_examples(self.data.test, self.config.task)
+        return fixed_examples(self.data.validation, self.config.task, VALIDATION_KEY)
 
     @property
     def step(self) -> int:
         """The number of steps taken."""
         return int(self.state.step)
 
-    def advance(self) -> Iterator[list[Row]]:
+    def advance(self, trace: Path | None = None) -> Iterator[Row]:
         """Take the remaining steps; yield rows of metrics, one for each seed.
 
         The steps up to the next row are one program, which runs without the host.
         """
-        config = self.config
         data = Batch(*map(jnp.asarray, self.data.train))
-        length = max(min(50, config.steps // 20), 1)
-        ends = {*range(length, config.steps, length), config.steps}
-        ends |= {*range(config.eval_every, config.steps, config.eval_every)}
-        for last in sorted(end for end in ends if end > self.step):
-            since, count = time.perf_counter(), last - self.step
-            chosen = self._chosen(count, length)
-            self.state, sums = self.take(self.state, last, chosen, data)
-            means = {name: x / count for name, x in jax.device_get(sums).items()}
-            rate = count * config.batch_size / (time.perf_counter() - since)
-            rows = [
-                {"model": self.spec.name, "seed": seed, "step": last}
-                | {name: float(x[index]) for name, x in means.items()}
-                | {"images_per_second": rate, "seconds": self.seconds()}
-                for index, seed in enumerate(self.seeds)
-            ]
-            params = self.state.params
-            if last % config.eval_every == 0 or last == config.steps:
-                self.predictions = predict(self.graphdef, params, self.tests)
-                for row, predictions in zip(rows, self.predictions, strict=True):
-                    row["test_error"] = _percent(predictions != self.labels)
-            recorded = _localize(self.graphdef, params, self.tests[self.shown])
-            self.recorded.append(np.asarray(recorded))
-            self.rows += rows
-            yield rows
+        length = max(min(50, self.config.steps // 20), 1)
+        with Profile(trace, self.config.profile) as profile:
+            for last in self._ends(length):
+                profile.begin_program()
+                count = last - self.step
+                rows = self._take_until(last, self._chosen(count, length), data)
+                profile.end_program(count)
+                if last % self.config.eval_every == 0 or last == self.config.steps:
+                    self._evaluate(rows)
+                shown = self.images[self.shown]
+                recorded = _localize(self.graphdef, self.state.params, shown)
+                self.recorded.append(np.asarray(recorded))
+                self.rows += rows
+                yield from rows
+
+    def _take_until(self, last: int, chosen: np.ndarray, data: Batch) -> list[Row]:
+        """Take the steps up to number ``last``; return a row for each seed."""
+        since, count = time.perf_counter(), last - self.step
+        self.state, sums = self.take(self.state, last, chosen, data)
+        sums = jax.device_get(sums)
+        rate = count * self.config.batch_size / (time.perf_counter() - since)
+        self._check_finite(sums, last)
+        return [
+            {"model": self.spec.name, "seed": seed, "step": last}
+            | means({name: x[index] for name, x in sums.items()}, count)
+            | {"images_per_second": rate, "seconds": self.seconds()}
+            for index, seed in enumerate(self.seeds)
+        ]
+
+    def _ends(self, length: int) -> list[int]:
+        """The steps after which there is a row, if they are still to be taken."""
+        steps, every = self.config.steps, self.config.eval_every
+        ends = {*range(length, steps, length), *range(every, steps, every), steps}
+        return sorted(end for end in ends if end > self.step)
+
+    def _check_finite(self, sums: dict[str, np.ndarray], last: int) -> None:
+        """Raise Diverged if a loss or a parameter is NaN or infinite."""
+        first = int(sums.pop("first_nonfinite").min())
+        is_finite = sums.pop("params_are_finite").all()
+        if self.config.on_nan == "skip" or (first > last and is_finite):
+            return
+        raise Diverged(
+            f"the loss of {self.spec.name} is NaN or infinite in step {first:,}"
+            if first <= last
+            else f"weights of {self.spec.name} are NaN or infinite after step {last:,}"
+        )
+
+    def _evaluate(self, rows: list[Row]) -> None:
+        """Add the errors on the held-out part to the rows; note the best states."""
+        predictions = predict(self.graphdef, self.state.params, self.images)
+        errors = [_percent(of_seed != self.labels) for of_seed in predictions]
+        if self.data.validation is None:
+            for row, error in zip(rows, errors, strict=True):
+                row["test_error"] = error
+            return
+        params = jax.device_get(self.state.params)
+        for index, (row, error) in enumerate(zip(rows, errors, strict=True)):
+            row["validation_error"] = error
+            kept = Kept(row["step"], error, _of_seed(params, index))
+            best = [kept, *self.best[index]]
+            # of states with the same error, the later comes first
+            best.sort(key=lambda kept: (kept.validation_error, -kept.step))
+            self.best[index] = best[: self.config.keep]
 
     def _chosen(self, count: int, length: int) -> np.ndarray:
         """Indices ``(S, length, batch_size)`` of the next steps' images.
@@ -212,19 +250,20 @@ class _Fit:
         """Seconds since the start, including those before an interruption."""
         return time.perf_counter() - self.began
 
-    def _leaves(self) -> tuple[list[str], list[jax.Array], Any]:
-        state = (self.state.params, self.state.opt_state)
-        flat, tree = jax.tree_util.tree_flatten_with_path(state)
-        names = [jax.tree_util.keystr(path) for path, _ in flat]
-        return names, [x for _, x in flat], tree
-
     def save(self, checkpoint: Checkpoint) -> None:
-        """Save all that is needed to continue."""
-        names, leaves, _ = self._leaves()
-        arrays = dict(zip(names, map(np.asarray, leaves), strict=True))
-        arrays |= {"predictions": self.predictions, "recorded": np.stack(self.recorded)}
-        record = {"rows": self.rows, "seconds": self.seconds(), "of": self._identity()}
-        checkpoint.save(self.step, arrays, record)
+        """Save all that is needed to continue.
+
+        The place in the data follows from the step and the seeds.
+        """
+        params, opt_state = self.state.params, self.state.opt_state
+        arrays = _by_name({"params": params, "optimizer": opt_state})
+        arrays["recorded"] = np.stack(self.recorded)
+        for index, of_seed in enumerate(self.best):
+            for rank, kept in enumerate(of_seed):
+                arrays |= _by_name({f"best-{index}-{rank}": kept.params})
+        best = [[(k.step, k.validation_error) for k in of] for of in self.best]
+        record = {"rows": self.rows, "best": best, "seconds": self.seconds()}
+        checkpoint.save(self.step, arrays, record | {"of": self._identity()})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore the saved state, if there is one."""
@@ -236,46 +275,104 @@ class _Fit:
                 f"{checkpoint.folder.path / checkpoint.name} holds the state of "
                 f"another training: there, {differ}"
             )
-        names, leaves, tree = self._leaves()
-        restored = [
-            jnp.asarray(arrays[name], leaf.dtype)
-            for name, leaf in zip(names, leaves, strict=True)
-        ]
-        params, opt_state = jax.tree.unflatten(tree, restored)
+        state = {"params": self.state.params, "optimizer": self.state.opt_state}
+        state = _with_arrays(state, arrays, jnp.asarray)
         self.rows = record["rows"]
         step = jnp.asarray(self.rows[-1]["step"], self.state.step.dtype)
-        self.state = TrainState(params, opt_state, self.state.key, step)
-        self.predictions, self.recorded = arrays["predictions"], [*arrays["recorded"]]
+        self.state = TrainState(
+            state["params"], state["optimizer"], self.state.key, step
+        )
+        self.recorded = [*arrays["recorded"]]
+        for index, of_seed in enumerate(record["best"]):
+            like = _of_seed(self.state.params, index)
+            for rank, (at, error) in enumerate(of_seed):
+                name = f"best-{index}-{rank}"
+                params = _with_arrays({name: like}, arrays, np.asarray)[name]
+                self.best[index].append(Kept(at, error, params))
         self.began -= record["seconds"]
 
     def _identity(self) -> dict[str, Any]:
         """What two trainings with the same results have in common."""
         settings = settings_of(self.config)
         del settings["models"], settings["seed"]
-        return settings | {"model": self.spec.name, "seeds": [*self.seeds]}
+        return settings | {
+            "model": self.spec.name,
+            "seeds": [*self.seeds],
+            "data": sha256_of(self.data),
+        }
 
-    def trained(self, index: int) -> Trained:
-        """The current model of one seed."""
-        rows = self.rows[index :: len(self.seeds)]
-        params = jax.tree.map(lambda leaf: leaf[index], self.state.params)
-        return Trained(
-            spec=self.spec,
-            seed=self.seeds[index],
-            model=nnx.merge(self.graphdef, params),
-            rows=rows,
-            predictions=self.predictions[index],
-            test_error=rows[-1]["test_error"],
-            parameters=count_parameters(self.model),
-            seconds=rows[-1]["seconds"] / len(self.seeds),
-            snapshots=Snapshots(
-                images=self.tests[self.shown],
-                labels=self.labels[self.shown],
-                predictions=self.predictions[index][self.shown],
-                steps=np.array([row["step"] for row in rows]),
-                params=np.stack([params[index] for params in self.recorded]),
-                size=warped_size(self.model, self.tests.shape[1:-1]),
-            ),
+    def trained(self) -> list[Trained]:
+        """The trained models, tested."""
+        params = jax.device_get(self.state.params)
+        rows = [self.rows[index :: len(self.seeds)] for index in range(len(self.seeds))]
+        last = [
+            Kept(self.step, of[-1].get("validation_error"), _of_seed(params, index))
+            for index, of in enumerate(rows)
+        ]
+        chosen = [(*best, own)[0] for best, own in zip(self.best, last, strict=True)]
+        states = stacked(kept.params for kept in chosen)
+        shown = self.images[self.shown]
+        of_shown = predict(self.graphdef, states, shown)
+        if self.data.validation is not None:  # else the test set is there
+            del self.images
+        images, labels = (
+            (self.images, self.labels)
+            if self.data.validation is None
+            else fixed_examples(self.data.test, self.config.task)
         )
+        predictions = predict(self.graphdef, states, images)
+        return [
+            Trained(
+                spec=self.spec,
+                seed=seed,
+                model=nnx.merge(self.graphdef, jax.tree.map(jnp.asarray, kept.params)),
+                rows=rows[index],
+                predictions=predictions[index],
+                test_error=_percent(predictions[index] != labels),
+                best=self.best[index],
+                last=last[index],
+                parameters=count_parameters(self.model),
+                seconds=rows[index][-1]["seconds"] / len(self.seeds),
+                snapshots=self._snapshots(index, kept.step, shown, of_shown[index]),
+            )
+            for index, (seed, kept) in enumerate(zip(self.seeds, chosen, strict=True))
+        ]
+
+    def _snapshots(
+        self, index: int, step: int, images: np.ndarray, predictions: np.ndarray
+    ) -> Snapshots:
+        steps = [row["step"] for row in self.rows[index :: len(self.seeds)]]
+        return Snapshots(
+            images=images,
+            labels=self.labels[self.shown],
+            predictions=predictions,
+            steps=np.array(steps),
+            params=np.stack([params[index] for params in self.recorded]),
+            size=warped_size(self.model, images.shape[1:-1]),
+            chosen=steps.index(step),
+        )
+
+
+def stacked(states: Iterable[nnx.State]) -> nnx.State:
+    """States of one structure, their leaves stacked along a new axis 0."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _of_seed(states: nnx.State, index: int) -> nnx.State:
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def _by_name(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a tree by their paths."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], make: Callable) -> Any:
+    """A tree of the same structure, with the arrays of these paths as leaves."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: make(arrays[jax.tree_util.keystr(path)], leaf.dtype), tree
+    )
 
 
 @partial(jax.jit, static_argnums=0)

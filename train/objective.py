@@ -55,13 +55,16 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     if config.clip is not None:
         clipped = optax.clip_by_global_norm(config.clip)
         localization = optax.chain(clipped, localization)
-    return optax.multi_transform(
+    optimizer = optax.multi_transform(
         {
             "classification": _descent(config, config.learning_rate),
             "localization": localization,
         },
         _optimizer_labels,
     )
+    if config.on_nan == "skip":  # however many
+        return optax.apply_if_finite(optimizer, max_consecutive_errors=config.steps)
+    return optimizer
 
 
 def _descent(config: Config, peak: float) -> optax.GradientTransformation:

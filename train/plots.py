@@ -16,9 +16,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from stn_jax import to_pixels, warp
 
-from .loop import Row, Snapshots, Trained
 from .models import transform_of
 from .specs import ModelSpec
+from .trained import Row, Snapshots, Trained
 
 # the upper edge of a sampling grid and the rest of its outline, in pixels
 Outline = tuple[np.ndarray, np.ndarray]
@@ -52,7 +52,7 @@ def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
         if of.params.shape[1] == 0:
             below_input.append((spec, of))
             continue
-        for params in of.params[-1]:
+        for params in of.params[of.chosen]:
             grid[at, 0].set_ylabel(f"{spec.label}\nsampling grid")
             grid[at + 1, 0].set_ylabel("output")
             _transformer_rows(
@@ -186,17 +186,26 @@ def _predictions(
 
 
 def curves(trained: Sequence[Trained]) -> Figure:
-    """Plot the training loss and the test error of all models against the steps."""
+    """Plot the training loss and the held-out error of all models against the steps.
+
+    The held-out error is that of the validation part; a circle marks the chosen state.
+    Without a validation part it is the test error.
+    """
     figure = Figure((10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for index, run in enumerate(trained):
         color, name = f"C{index}", run.spec.label
-        tested = [row for row in run.rows if "test_error" in row]
         left.plot(*_against_steps(run.rows, "loss"), color, label=name, linewidth=1)
-        name = f"{name}, final {run.test_error:.2f}%"
-        right.plot(*_against_steps(tested, "test_error"), ".-", color=color, label=name)
+        key = "validation_error" if run.best else "test_error"
+        evaluated = [row for row in run.rows if key in row]
+        name = f"{name}: test error {run.test_error:.2f}%"
+        right.plot(*_against_steps(evaluated, key), ".-", color=color, label=name)
+        if run.best:
+            at, error, _ = run.chosen
+            right.plot(at, error, "o", mfc="none", mec=color, ms=10)
     left.set(xlabel="step", ylabel="training loss")
-    right.set(xlabel="step", ylabel="test error, %")
+    held_out = "validation" if any(run.best for run in trained) else "test"
+    right.set(xlabel="step", ylabel=f"{held_out} error, %")
     for axes in (left, right):
         if all(np.min(line.get_ydata()) > 0 for line in axes.lines):
             axes.set_yscale("log")

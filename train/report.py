@@ -17,10 +17,10 @@ from . import artifacts, plots
 from .configs import Task
 from .errors import ResultsError
 from .folder import Folder
-from .loop import Snapshots
 from .paper import ERRORS
 from .specs import MODELS, ModelSpec
 from .tables import Cells, Document, cells_of, task_tables, tasks_of
+from .trained import Snapshots
 
 TICKS = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 90)
 MARKDOWN, FIGURE, MERGED = "report.md", "report.png", "report.json"

@@ -2,69 +2,99 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
-from . import artifacts, plots
+from . import artifacts, display, plots
 from .artifacts import METRICS, RESULTS
 from .checkpoints import Checkpoint
 from .configs import Colocalization, Config, differences, settings_of
 from .data import Dataset, load
 from .errors import OutputError
 from .folder import Folder
-from .loop import Row, Trained, fit, initial_model
+from .loop import fit, initial_model
 from .specs import ModelSpec
+from .tensorboard import write_events
+from .trained import Row, Trained
+from .validation import with_validation
 
 FIGURE, CURVES, CHECKPOINTS = "figure.png", "curves.png", "checkpoints"
+MODELS, PROFILE, EVENTS = "models", "profile", "tensorboard"
 
 
 def run_experiment(name: str, config: Config, console: Console) -> Path:
     """Train the models of a configuration; return the folder of the results.
 
-    The folder then holds ``metrics.jsonl``, ``results.json``, ``figure.png`` and
-    ``curves.png``; with ``config.animate`` also a GIF of each model with transformers.
+    The folder then holds ``metrics.jsonl``, ``results.json``, the weights of each model
+    in ``models``, ``figure.png`` and ``curves.png``; with ``config.animate`` also a GIF
+    of each model with transformers.
 
     Raises:
       DataError: the data is missing or corrupt. The folder is not changed.
       OutputError: the folder is not the program's, holds results, or cannot be written.
+      Diverged: a loss or a weight is no longer finite.
+      Stopped: a signal has arrived, and the state was saved.
     """
     out = config.out or Path("runs") / name
-    names = [METRICS, RESULTS, FIGURE, CURVES]
-    names += [f"{spec.name}.gif" for spec in config.models if config.animate]
+    names = _names(config)
     check_folder(out, config, names)
     for spec in config.models:
         _checkpoint(Folder(out, "run"), spec).check()
-    data = load(config.dataset, config.data_dir)
+    data = with_validation(load(config.dataset, config.data_dir), config.validation)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
-    console.print(
-        f"{name}: {len(data.train.labels):,} training and {len(data.test.labels):,} "
-        f"test images of {data.name}, on {artifacts.device()}"
-    )
-    folder = claim(out, config, names)
-    with folder.open(METRICS) as metrics:
-        trained = [
-            _fit_behind_bar(config, spec, data, folder, console, metrics)
-            for spec in config.models
-        ]
-    document = artifacts.run_document(name, config, data, trained)
-    artifacts.write_json(folder, RESULTS, document)
+    console.print(f"{name}: {describe(data)}, on {artifacts.device()}")
+    with claim(out, config, names) as folder:
+        _train_and_write(name, config, data, folder, console)
+    return out
+
+
+def _names(config: Config) -> list[str]:
+    """The names of the files that a run writes, but for those in its states."""
+    names = [METRICS, RESULTS, FIGURE, CURVES]
+    for spec in config.models:
+        ranks = ("best", *(f"best-{n}" for n in range(2, config.keep + 1)), "last")
+        files = [f"{MODELS}/{spec.name}/{rank}.safetensors" for rank in ranks]
+        names += [*files, *(f"{file}.json" for file in files)]
+        names += [f"{spec.name}.gif"] if config.animate else []
+    return names
+
+
+def describe(data: Dataset) -> str:
+    """The numbers of images in words."""
+    counts = [f"{len(data.train.labels):,} training"]
+    counts += [f"{len(data.validation.labels):,} validation"] if data.validation else []
+    counts += [f"{len(data.test.labels):,} test images of {data.name}"]
+    return f"{', '.join(counts[:-1])} and {counts[-1]}"
+
+
+def _train_and_write(
+    name: str, config: Config, data: Dataset, folder: Folder, console: Console
+) -> None:
+    origin = artifacts.provenance(name, config, data)
+    trained = []
+    with folder.lines(METRICS) as write_line:
+        for spec in config.models:
+            run = _train(config, spec, data, folder, console, write_line)
+            models = f"{MODELS}/{spec.name}"
+            artifacts.write_models(folder, models, origin, data, run)
+            trained.append(run)
+    results = [artifacts.result_of(run) for run in trained]
+    artifacts.write_json(folder, RESULTS, origin | {"models": results})
+    console.print(display.summary(trained))
+    for remark in (text for run in trained for text in display.remarks(run)):
+        console.print(remark, soft_wrap=True)
     _draw_figures(folder, trained, console, config.animate)
+    # as long as there are states, the run counts as stopped and can be resumed
     for spec in config.models:
         _checkpoint(folder, spec).remove()
-    return out
+    best = f"{folder.path / MODELS / trained[-1].spec.name}"
+    console.print(f"use a model: python -m train predict {best} IMAGE ...")
 
 
 def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:
@@ -74,30 +104,17 @@ def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:
 def _draw_figures(
     folder: Folder, trained: Sequence[Trained], console: Console, animate: bool
 ) -> None:
-    console.print(_summary(trained))
-    for run in trained:
-        if run.collapse:
-            console.print(collapse_warning(run), soft_wrap=True)
     snapshots = {run.spec: run.snapshots for run in trained}
     figure = plots.transformer_figure(snapshots)
     path = artifacts.write_figure(folder, FIGURE, figure)
-    console.print(f"transformers on test images: {path}", soft_wrap=True)
+    console.print(f"transformers on held-out images: {path}", soft_wrap=True)
     path = artifacts.write_figure(folder, CURVES, plots.curves(trained))
-    console.print(f"loss and test error: {path}", soft_wrap=True)
+    console.print(f"loss and errors: {path}", soft_wrap=True)
     for spec, of in snapshots.items():
         if animate and of.params.shape[1]:
             draw = partial(plots.animate, spec, of)
             path = folder.write(f"{spec.name}.gif", draw)
             console.print(f"animation: {path}", soft_wrap=True)
-
-
-def collapse_warning(trained: Trained) -> str:
-    """A warning about a transformer that has collapsed, and what helps."""
-    return (
-        f"[bold red]The transformer of {trained.spec.label} has collapsed:[/] "
-        f"{trained.collapse}. Try a lower --localization-learning-rate, --clip 1, "
-        "--outside-penalty 1 or --bound 1."
-    )
 
 
 def check_folder(
@@ -109,7 +126,8 @@ def check_folder(
     folder.check(names)
     if marker is None or config.overwrite:
         return
-    if folder.holds(RESULTS):
+    has_states = any(name.startswith(f"{CHECKPOINTS}/") for name in marker.files)
+    if folder.holds(RESULTS) and not has_states:
         raise OutputError(
             f"{out} holds the results of an earlier run. Keep them and name another "
             "folder with --out, or replace them with --overwrite"
@@ -125,72 +143,52 @@ def check_folder(
         )
 
 
-def claim(out: Path, config: Config | Colocalization, names: Sequence[str]) -> Folder:
-    """Make ``out`` the folder of a run. Earlier results go, unless they are resumed."""
-    check_folder(out, config, names)
+@contextmanager
+def claim(
+    out: Path, config: Config | Colocalization, names: Sequence[str]
+) -> Iterator[Folder]:
+    """A context in which ``out`` is this run's folder, and no other process may write.
+
+    Earlier results are removed, unless they are resumed.
+    """
     folder = Folder(out, "run")
-    if folder.marker() is None or not config.resume:
-        folder.begin(settings_of(config))
-    return folder
+    with folder.locked():
+        check_folder(out, config, names)
+        if folder.marker() is None or not config.resume:
+            folder.begin(settings_of(config))
+        yield folder
 
 
-def _fit_behind_bar(
+def _train(
     config: Config,
     spec: ModelSpec,
     data: Dataset,
     folder: Folder,
     console: Console,
-    metrics: TextIO,
+    write_line: Callable[[str], None],
 ) -> Trained:
-    """Train one model, show a progress bar, and write its metrics."""
-    checkpoint = _checkpoint(folder, spec)
-    with progress(console) as bar:
-        show = row_display(bar, spec.label, config.steps)
+    """Train one model, show its progress, and write its metrics."""
+    events = write_events(folder, f"{EVENTS}/{spec.name}", config.tensorboard)
+    profile = TemporaryDirectory() if config.profile else nullcontext(None)
+    with (
+        display.progress(console, spec.label, config.steps) as show,
+        events as write_event,
+        profile as trace,
+    ):
 
         def on_row(row: Row) -> None:
-            metrics.write(json.dumps(row) + "\n")
+            write_line(artifacts.json_line(row))
+            write_event(row)
             show(row)
 
-        (trained,) = fit(config, spec, data, on_row, checkpoint=checkpoint)
-    return trained
-
-
-def progress(console: Console) -> Progress:
-    """A progress bar for a training."""
-    return Progress(
-        TextColumn("{task.description:13}"),
-        BarColumn(bar_width=10),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-    )
-
-
-def row_display(bar: Progress, name: str, steps: int) -> Callable[[Row], None]:
-    """Add a line to the bar; return a function that shows a row of metrics there."""
-    task = bar.add_task(name, total=steps, status="compiling")
-    tested: Row = {}
-
-    def show(row: Row) -> None:
-        tested.update({k: v for k, v in row.items() if k == "test_error"})
-        status = f"loss {row['loss']:.3f} error {row['error']:.1f}%"
-        if tested:
-            status += f" test {tested['test_error']:.2f}%"
-        status += f" {row['images_per_second']:,.0f} images/s"
-        bar.update(task, completed=row["step"], status=status)
-
-    return show
-
-
-def _summary(trained: Sequence[Trained]) -> Table:
-    table = Table("model")
-    for column in ("parameters", "test error", "seconds"):
-        table.add_column(column, justify="right")
-    for run in trained:
-        table.add_row(
-            run.spec.label,
-            f"{run.parameters:,}",
-            f"{run.test_error:.2f}%",
-            f"{run.seconds:.0f}",
+        (trained,) = fit(
+            config,
+            spec,
+            data,
+            on_row,
+            checkpoint=_checkpoint(folder, spec),
+            trace=Path(trace) if trace else None,
         )
-    return table
+        if trace:
+            folder.copy(Path(trace), f"{PROFILE}/{spec.name}")
+    return trained

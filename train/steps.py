@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -52,7 +53,8 @@ def train_steps(
     """Take the steps up to number ``last``; return the sums of their metrics.
 
     Row i of ``chosen``, ``(rows, batch_size)``, holds the indices in ``data`` of the
-    i-th of these steps.
+    i-th of these steps. ``first_nonfinite`` among the sums is the number of the first
+    step whose loss was NaN or infinite, or one that is larger than ``last``.
     """
     first = state.step
 
@@ -61,14 +63,31 @@ def train_steps(
         return train_step(graphdef, optimizer, config, state, batch)
 
     def body(at: jax.Array, carry: tuple) -> tuple:
-        state, sums = carry
+        state, sums, nonfinite = carry
         state, metrics = step(at, state)
-        return state, jax.tree.map(jnp.add, sums, metrics)
+        is_finite = jnp.isfinite(metrics["loss"])
+        nonfinite = jnp.minimum(nonfinite, jnp.where(is_finite, last + 1, at + 1))
+        return state, jax.tree.map(jnp.add, sums, metrics), nonfinite
 
     _, metrics = jax.eval_shape(step, first, state)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
     last = jnp.asarray(last, first.dtype)
-    return jax.lax.fori_loop(first, last, body, (state, zeros))
+    carry = (state, zeros, last + 1)
+    state, sums, nonfinite = jax.lax.fori_loop(first, last, body, carry)
+    is_finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)]
+    sums["first_nonfinite"] = nonfinite
+    sums["params_are_finite"] = jnp.stack(is_finite).all()
+    return state, sums
+
+
+def means(sums: dict[str, np.ndarray], count: int) -> dict[str, float]:
+    """The means of metrics over ``count`` steps, without those that were skipped."""
+    if "skipped" not in sums:
+        return {name: float(total / count) for name, total in sums.items()}
+    skipped = int(sums["skipped"])
+    taken = count - skipped
+    of = {name: float(x / taken) if taken else math.nan for name, x in sums.items()}
+    return of | {"skipped": skipped}
 
 
 def train_step(
@@ -99,8 +118,19 @@ def train_step(
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    if config.on_nan == "skip":
+        metrics = _without_skipped(metrics, state.opt_state, opt_state)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, state.key, state.step + 1), metrics
+
+
+def _without_skipped(
+    metrics: Metrics, before: optax.OptState, after: optax.OptState
+) -> Metrics:
+    """Zero metrics of a step that the optimizer left out, and their number."""
+    skipped = after.total_notfinite - before.total_notfinite  # pyright: ignore
+    kept = {name: jnp.where(skipped, 0, x) for name, x in metrics.items()}
+    return kept | {"skipped": skipped}
 
 
 def batch_indices(n: int, size: int, seed: int, step: int) -> np.ndarray:

@@ -7,7 +7,6 @@ continues from its last checkpoint.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from . import artifacts
+from . import artifacts, display
 from .checkpoints import Checkpoint
 from .configs import (
     DISTORTED,
@@ -30,11 +29,12 @@ from .configs import (
     with_defaults,
 )
 from .data import Dataset, load
-from .errors import ConfigError, OutputError
+from .errors import ConfigError, Diverged, OutputError
 from .folder import Folder
-from .loop import Trained, fit
-from .run import collapse_warning, progress, row_display
+from .loop import fit
 from .specs import ModelOption, ModelSpec
+from .trained import Trained
+from .validation import with_validation
 
 Cell = tuple[Task, ModelSpec]
 
@@ -54,8 +54,6 @@ class Sweep:
     together: int | None = None
     """Seeds trained in parallel in one program. Default: 1 on a CPU; otherwise all, and
     fewer if memory runs out."""
-    minutes: float = 2.0
-    """Minutes between two checkpoints."""
     training: Annotated[Training, tyro.conf.OmitArgPrefixes] = field(
         default_factory=Training
     )
@@ -87,27 +85,49 @@ class Sweep:
 def run_sweep(sweep: Sweep, console: Console) -> Path:
     """Train the unfinished cells of the table; return its folder."""
     folder = Folder(sweep.out, "table")
-    is_new = folder.marker() is None
-    left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
-    data = load(sweep.training.dataset, sweep.training.data_dir)
-    if is_new:
-        folder.begin({})
-    count = sum(map(len, left.values()))
-    console.print(
-        f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
-        f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}"
-    )
-    for cell, seeds in left.items():
-        if seeds:
-            _train_cell(folder, sweep, cell, seeds, data, console)
+    with folder.locked():
+        is_new = folder.marker() is None
+        left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
+        data = load(sweep.training.dataset, sweep.training.data_dir)
+        data = with_validation(data, sweep.training.validation)
+        if is_new:
+            folder.begin({})
+        count = sum(map(len, left.values()))
+        console.print(
+            f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
+            f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}"
+        )
+        _train_cells(folder, sweep, left, data, console)
     return sweep.out
+
+
+def _train_cells(
+    folder: Folder,
+    sweep: Sweep,
+    left: dict[Cell, list[int]],
+    data: Dataset,
+    console: Console,
+) -> None:
+    """Train the seeds that are left; one that diverges does not keep the others."""
+    diverged = []
+    for cell, seeds in left.items():
+        try:
+            _train_cell(folder, sweep, cell, seeds, data, console)
+        except Diverged as error:
+            diverged.append(f"{cell[0]}: {error}")
+            console.print(f"[bold red]{diverged[-1]}[/]", soft_wrap=True)
+    if diverged:
+        raise Diverged(
+            f"{len(diverged)} of {len(left)} cells have no result: "
+            + "; ".join(diverged)
+        )
 
 
 def _left(folder: Folder, sweep: Sweep, cell: Cell) -> list[int]:
     """The seeds of a cell without results; raise OutputError on other settings."""
     left = []
     for seed in range(sweep.seeds):
-        names = [_file(cell, seed, suffix) for suffix in ("json", "jsonl", "npz")]
+        names = [_file(cell, seed, f".{suffix}") for suffix in ("json", "jsonl", "npz")]
         folder.check(names)
         if not folder.holds(names[0]):
             left.append(seed)
@@ -163,37 +183,30 @@ def _train_seeds(
     numbers = "-".join(map(str, seeds))
     checkpoint = Checkpoint(folder, f"{task}-{spec.name}/checkpoint-{numbers}")
     checkpoint.check()
-    with progress(console) as bar:
-        name = f"{task.upper()} {spec.label} {numbers}"
-        trained = fit(
-            config,
-            spec,
-            data,
-            row_display(bar, name, config.steps),
-            seeds=seeds,
-            checkpoint=checkpoint,
-            every=60 * sweep.minutes,
-        )
+    name = f"{task.upper()} {spec.label} {numbers}"
+    with display.progress(console, name, config.steps) as show:
+        trained = fit(config, spec, data, show, seeds=seeds, checkpoint=checkpoint)
     for run in trained:
         _write_result(folder, replace(config, seed=run.seed), run, data)
-        if run.collapse:
-            console.print(collapse_warning(run), soft_wrap=True)
+        for remark in display.remarks(run):
+            console.print(remark, soft_wrap=True)
     checkpoint.remove()
 
 
 def _write_result(folder: Folder, config: Config, run: Trained, data: Dataset) -> None:
-    """Write the metrics, the snapshots, and last the result, which marks the end."""
+    """Write metrics, snapshots, weights, and last the result, which marks the end."""
     cell = config.task, run.spec
-    lines = "".join(json.dumps(row) + "\n" for row in run.rows)
-    metrics = _file(cell, run.seed, "jsonl")
+    lines = "".join(artifacts.json_line(row) + "\n" for row in run.rows)
+    metrics = _file(cell, run.seed, ".jsonl")
     folder.write(metrics, lambda path: path.write_text(lines))
-    snapshots = _file(cell, run.seed, "npz")
+    snapshots = _file(cell, run.seed, ".npz")
     artifacts.write_arrays(folder, snapshots, run.snapshots._asdict())
-    name = f"{config.task}-{run.spec.name}"
-    document = artifacts.run_document(name, config, data, [run])
-    artifacts.write_json(folder, _file(cell, run.seed, "json"), document)
+    origin = artifacts.provenance(f"{config.task}-{run.spec.name}", config, data)
+    artifacts.write_models(folder, _file(cell, run.seed), origin, data, run)
+    document = origin | {"models": [artifacts.result_of(run)]}
+    artifacts.write_json(folder, _file(cell, run.seed, ".json"), document)
 
 
-def _file(cell: Cell, seed: int, suffix: str) -> str:
+def _file(cell: Cell, seed: int, suffix: str = "") -> str:
     task, spec = cell
-    return f"{task}-{spec.name}/seed-{seed}.{suffix}"
+    return f"{task}-{spec.name}/seed-{seed}{suffix}"

@@ -105,8 +105,23 @@ def _caption(documents: Sequence[Document]) -> str:
         f"{' to '.join(f'{n:,}' for n in sizes)} parameters, "
         f"schedule {config['schedule']}: "
         f"{config['steps']:,} steps of {config['batch_size']} images"
-        f"{_unusual(config)}. {trainings} of {time} together, "
+        f"{_unusual(config)}. {_chosen_on(first)}. {trainings} of {time} together, "
         f"on {', '.join(devices)}; {dates}; {versions}."
+    )
+
+
+def _chosen_on(document: Document) -> str:
+    """By which images the reported states were chosen."""
+    config = with_defaults(document["config"])
+    if config["validation"] == 0:
+        return (
+            "No validation part: the last state is reported, and settings were chosen "
+            "on the test set"
+        )
+    count = document["data"]["validation_images"]
+    return (
+        f"The state with the lowest error on {count:,} validation images is reported, "
+        "and tested once"
     )
 
 

@@ -53,6 +53,11 @@ def class_names(task: Task, classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def normalization(task: Task) -> tuple[float, float]:
+    """The mean and the deviation by which a task standardizes its images in [0, 1]."""
+    return (0.1307, 0.3081) if task == "tutorial" else (0.0, 1.0)
+
+
 def each(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:
     """A task that distorts every image with a key of its own."""
 
@@ -69,7 +74,8 @@ def plain(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
 
 def standardized(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
     """The undistorted images, standardized with MNIST's mean and deviation."""
-    return (images - 0.1307) / 0.3081, labels
+    mean, std = normalization("tutorial")
+    return (images - mean) / std, labels
 
 
 def among_others(distortion: Callable[..., jax.Array]) -> Callable[..., Examples]:

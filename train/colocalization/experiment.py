@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from .. import artifacts
+from .. import artifacts, display
 from ..artifacts import METRICS, RESULTS
 from ..classifiers import LeanCNN
 from ..configs import Colocalization, Config
 from ..data import Dataset, load
+from ..folder import Folder
 from ..loop import fit
-from ..run import CHECKPOINTS, FIGURE, check_folder, claim, progress, row_display
+from ..run import CHECKPOINTS, FIGURE, check_folder, claim
 from ..specs import ModelSpec
 from ..tasks import as_floats
+from ..validation import with_validation
 from .figures import located_figure, located_row, located_table
 from .locating import Located, locate
 from .networks import Encoder
@@ -36,8 +38,20 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
     out = config.out or Path("runs") / name
     names = [METRICS, RESULTS, FIGURE]
     check_folder(out, config, names)
-    data = load(config.dataset, config.data_dir)
-    folder = claim(out, config, names)
+    data = with_validation(load(config.dataset, config.data_dir), 0)
+    with claim(out, config, names) as folder:
+        _locate_all(name, config, data, folder, console)
+    return out
+
+
+def _locate_all(
+    name: str,
+    config: Colocalization,
+    data: Dataset,
+    folder: Folder,
+    console: Console,
+) -> None:
+    """Locate the digits of all classes, and write the results."""
     states = {
         (distractors, digit): f"{CHECKPOINTS}/{distractors}-{digit}.npz"
         for distractors in config.clutter
@@ -45,7 +59,7 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
     }
     encoders: list[Encoder] = []
     located = []
-    with folder.open(METRICS) as metrics:
+    with folder.lines(METRICS) as write_line:
         for (distractors, digit), state in states.items():
             if folder.holds(state):
                 found = _read_located(folder.path / state)
@@ -57,7 +71,7 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
                 found = locate(config, data, encoders, digit, distractors)
                 artifacts.write_arrays(folder, state, _arrays_of(found))
             located.append(found)
-            metrics.write(json.dumps(located_row(found)) + "\n")
+            write_line(json.dumps(located_row(found)))
             console.print(
                 f"digit {digit}, {distractors:2} distractors: "
                 f"{found.correct:.0f}% found, "
@@ -71,7 +85,6 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
     console.print(f"located digits: {path}", soft_wrap=True)
     for state in states.values():
         folder.remove(state)
-    return out
 
 
 def _arrays_of(found: Located) -> dict[str, Any]:
@@ -101,11 +114,11 @@ def _train_encoder(
         "patch",
         parameters=config.encoder_parameters,
         steps=config.encoder_steps,
+        validation=0,
         eval_every=config.encoder_steps,
         seed=config.seed + start,
     )
-    with progress(console) as bar:
-        show = row_display(bar, f"encoder {start}", setup.steps)
+    with display.progress(console, f"encoder {start}", setup.steps) as show:
         (trained,) = fit(setup, cnn, data, show)
     assert isinstance(trained.model, LeanCNN)
     return Encoder(trained.model, as_floats(data.train.images[:1000]))
