@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path) -> tuple[nnx.Module, Card]:
-    """Load a trained model; see :func:`train.weights.load`."""
-    from .weights import load  # imports jax and flax
+    """Load a trained model; see :func:`train.weights.load_model`."""
+    from .weights import load_model  # imports jax and flax
 
-    return load(path)
+    return load_model(path)

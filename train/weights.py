@@ -68,7 +68,7 @@ class Card:
         return self.provenance["config"]
 
 
-def load(path: str | Path) -> tuple[nnx.Module, Card]:
+def load_model(path: str | Path) -> tuple[nnx.Module, Card]:
     """Load a trained model.
 
     Args:
@@ -82,7 +82,7 @@ def load(path: str | Path) -> tuple[nnx.Module, Card]:
     Raises:
       ResultsError: there are no weights, those of several models, or corrupt files.
 
-    >>> model, card = load("runs/demo/models/st_cnn-affine")  # doctest: +SKIP
+    >>> model, card = load_model("runs/demo/models/st_cnn-affine")  # doctest: +SKIP
     >>> logits = model(jnp.zeros((8, *card.input_shape)))  # doctest: +SKIP
     """
     file = find_weights(Path(path))
@@ -112,7 +112,7 @@ def module_of(card: Card) -> nnx.Module:
 
 
 def find_weights(path: Path) -> Path:
-    """The file of the weights that a path names; see :func:`load`."""
+    """The file of the weights that a path names; see :func:`load_model`."""
     if path.is_file():
         if path.suffix == SUFFIX:
             return path
