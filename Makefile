@@ -2,6 +2,7 @@
 #   make demo       trains a CNN and an ST-CNN on embedded digits
 #   make test       runs the test suite without its slow part
 #   make test-slow  runs the slow part
+#   make test-faults  kills and disturbs trainings: nothing that was saved may be lost
 #   make bench      times the sampler and training steps beside PyTorch, with the
 #                   compiled CPU kernel
 #   make bench-all  times the sampler beside every peer
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: demo test test-slow bench bench-all lint clean
+.PHONY: demo test test-slow test-faults bench bench-all lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
@@ -24,10 +25,14 @@ demo: $(VENV)/train
 # Most of the time is compilation, so LLVM does not optimize here; test-slow does.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test: $(VENV)/test
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow and not faults"
 
 test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-faults: export XLA_FLAGS ?= --xla_backend_optimization_level=0
+test-faults: $(VENV)/test
+	$(BIN)/python -m pytest -n 2 -m faults tests/train/test_faults.py
 
 bench: $(VENV)/bench
 	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"

@@ -58,6 +58,11 @@ def test_usage(arguments, status, capsys):
         (["r-cnn", "--task", "x"], "rts"),
         (["r-cnn", "--resume", "--overwrite"], "exclude each other"),
         (["r-cnn", "--clip", "0"], "clip must be more than 0"),
+        (["r-cnn", "--validation", "1"], "validation must be from 0 to less than 1"),
+        (["r-cnn", "--keep", "0"], "keep must be at least 1"),
+        (["r-cnn", "--profile", "-1"], "profile must be 0 or more"),
+        (["r-cnn", "--checkpoint-minutes", "-1"], "checkpoint_minutes must be 0 or"),
+        (["r-cnn", "--on-nan", "hope"], "skip"),
         (["r-cnn", "--outside-penalty", "-1"], "outside_penalty must be 0 or more"),
     ],
 )
@@ -120,6 +125,7 @@ def test_every_experiment_is_listed():
         ("--network deep --elastic 0.5 --clip 1", {"network": "deep", "elastic": 0.5}),
         ("--outside-penalty 0 --bound None", {"outside_penalty": 0, "bound": None}),
         ("--dataset digits --eval-every 2500", {"dataset": "digits"}),
+        ("--validation 0 --checkpoint-minutes 5", {"checkpoint_minutes": 5}),
     ],
 )
 def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
@@ -129,12 +135,12 @@ def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
     )
     monkeypatch.setattr("train.__main__.write_report", lambda path: "")
     cells = "--columns r addition --rows cnn st_cnn-tps --seeds 1 --together 2"
-    arguments = f"table --out {tmp_path} {cells} --minutes 5 {options}"
+    arguments = f"table --out {tmp_path} {cells} {options}"
     assert main(arguments.split()) == 0
     (sweep,) = asked
     training = {name: getattr(sweep.training, name) for name in expected}
     assert training == expected
-    assert (sweep.seeds, sweep.together, sweep.minutes) == (1, 2, 5)
+    assert (sweep.seeds, sweep.together) == (1, 2)
     assert sweep.out == tmp_path
     assert sweep.cells == [
         ("r", CNN),
