@@ -49,8 +49,8 @@ def test_a_run_that_is_killed_at_random_moments_loses_nothing(whole, tmp_path):
     while killed < KILLS:
         arguments = [*RUN, "--out", str(out), *(["--resume"] if at else [])]
         process = start(arguments)
-        # up to 12 rows further, so that the run is not over before the last kill
-        wait_for_rows(process, out, at // 20 + moments.randrange(2))
+        # few rows further, so that the run is not over before the last kill
+        wait_for_rows(process, out, at // 10 + moments.randrange(2))
         time.sleep(moments.random() * 0.3)
         if process.poll() is not None:
             break
