@@ -21,7 +21,7 @@ from . import artifacts, plots
 from .artifacts import METRICS, RESULTS
 from .checkpoints import Checkpoint
 from .configs import Colocalization, Config, differences, settings_of
-from .data import Dataset, load
+from .data import Dataset, load_source
 from .errors import OutputError
 from .folder import Folder
 from .loop import Row, Trained, fit, initial_model
@@ -46,7 +46,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     check_folder(out, config, names)
     for spec in config.models:
         _checkpoint(Folder(out, "run"), spec).check()
-    data = load(config.dataset, config.data_dir)
+    data = load_source(config)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
     console.print(

@@ -29,7 +29,7 @@ from .configs import (
     settings_of,
     with_defaults,
 )
-from .data import Dataset, load
+from .data import Dataset, load_source
 from .errors import ConfigError, OutputError
 from .folder import Folder
 from .loop import Trained, fit
@@ -89,7 +89,7 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
     folder = Folder(sweep.out, "table")
     is_new = folder.marker() is None
     left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
-    data = load(sweep.training.dataset, sweep.training.data_dir)
+    data = load_source(sweep.training)
     if is_new:
         folder.begin({})
     count = sum(map(len, left.values()))

@@ -13,7 +13,7 @@ from .. import artifacts
 from ..artifacts import METRICS, RESULTS
 from ..classifiers import LeanCNN
 from ..configs import Colocalization, Config
-from ..data import Dataset, load
+from ..data import Dataset, load_source
 from ..loop import fit
 from ..run import CHECKPOINTS, FIGURE, check_folder, claim, progress, row_display
 from ..specs import ModelSpec
@@ -36,7 +36,7 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
     out = config.out or Path("runs") / name
     names = [METRICS, RESULTS, FIGURE]
     check_folder(out, config, names)
-    data = load(config.dataset, config.data_dir)
+    data = load_source(config)
     folder = claim(out, config, names)
     states = {
         (distractors, digit): f"{CHECKPOINTS}/{distractors}-{digit}.npz"
