@@ -239,7 +239,7 @@ def _reported(path: Path) -> Iterator[None]:
             raise DataError(f"{path} cannot be read ({reason}).") from error
         raise DataError(
             f"{path} is truncated, corrupted, or not an .npz file "
-            f"({error or type(error).__name__}). Store it again with numpy.savez."
+            f"({str(error) or type(error).__name__}). Store it again with numpy.savez."
         ) from error
 
 
