@@ -16,6 +16,7 @@ from train.configs import (
     CONFIGS,
     Colocalization,
     Config,
+    Source,
     Training,
 )
 from train.errors import ConfigError
@@ -59,6 +60,9 @@ def test_usage(arguments, status, capsys):
         (["r-cnn", "--resume", "--overwrite"], "exclude each other"),
         (["r-cnn", "--clip", "0"], "clip must be more than 0"),
         (["r-cnn", "--outside-penalty", "-1"], "outside_penalty must be 0 or more"),
+        (["r-cnn", "--image-size", "0", "3"], "image_size must be at least 1 1"),
+        (["r-cnn", "--data-limit", "nan"], "data_limit must be more than 0"),
+        (["colocalization", "--data-limit", "0"], "data_limit must be more than 0"),
     ],
 )
 def test_options_that_cannot_be(arguments, message, capsys):
@@ -120,6 +124,10 @@ def test_every_experiment_is_listed():
         ("--network deep --elastic 0.5 --clip 1", {"network": "deep", "elastic": 0.5}),
         ("--outside-penalty 0 --bound None", {"outside_penalty": 0, "bound": None}),
         ("--dataset digits --eval-every 2500", {"dataset": "digits"}),
+        (
+            "--keys x_train=a y_train=b --image-size 3 4 --data-limit 2",
+            {"keys": ("x_train=a", "y_train=b"), "image_size": (3, 4)},
+        ),
     ],
 )
 def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
@@ -152,7 +160,7 @@ def test_the_help_lists_the_models(command, capsys):
     assert "{" + ",".join(spec.name for spec in MODELS) + "}" in printed
 
 
-@pytest.mark.parametrize("kind", [Training, Config, Colocalization, Sweep])
+@pytest.mark.parametrize("kind", [Source, Training, Config, Colocalization, Sweep])
 def test_every_option_has_help(kind):
     """The command line takes an option's help from the text below its field."""
     (definition,) = ast.parse(inspect.getsource(kind)).body

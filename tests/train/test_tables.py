@@ -59,6 +59,8 @@ def test_runs_share_a_row_if_they_differ_only_in_the_seed(tmp_path, capsys):
     for seed, error in enumerate([1.0, 2.0, 3.0, 9.0]):
         setup = settings_of(config(seed=seed))
         setup["clip"] = 1.0 if error == 9 else None
+        if seed == 0:  # stored before these settings existed
+            del setup["keys"], setup["image_size"], setup["elastic"]
         document = {
             "config": setup,
             "data": {"name": "mnist"},
