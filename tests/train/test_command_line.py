@@ -16,6 +16,7 @@ from train.configs import (
     CONFIGS,
     Colocalization,
     Config,
+    Source,
     Training,
 )
 from train.errors import ConfigError
@@ -64,6 +65,9 @@ def test_usage(arguments, status, capsys):
         (["r-cnn", "--checkpoint-minutes", "-1"], "checkpoint_minutes must be 0 or"),
         (["r-cnn", "--on-nan", "hope"], "skip"),
         (["r-cnn", "--outside-penalty", "-1"], "outside_penalty must be 0 or more"),
+        (["r-cnn", "--image-size", "0", "3"], "image_size must be at least 1 1"),
+        (["r-cnn", "--data-limit", "nan"], "data_limit must be more than 0"),
+        (["colocalization", "--data-limit", "0"], "data_limit must be more than 0"),
     ],
 )
 def test_options_that_cannot_be(arguments, message, capsys):
@@ -126,6 +130,10 @@ def test_every_experiment_is_listed():
         ("--outside-penalty 0 --bound None", {"outside_penalty": 0, "bound": None}),
         ("--dataset digits --eval-every 2500", {"dataset": "digits"}),
         ("--validation 0 --checkpoint-minutes 5", {"checkpoint_minutes": 5}),
+        (
+            "--keys x_train=a y_train=b --image-size 3 4 --data-limit 2",
+            {"keys": ("x_train=a", "y_train=b"), "image_size": (3, 4)},
+        ),
     ],
 )
 def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
@@ -158,7 +166,7 @@ def test_the_help_lists_the_models(command, capsys):
     assert "{" + ",".join(spec.name for spec in MODELS) + "}" in printed
 
 
-@pytest.mark.parametrize("kind", [Training, Config, Colocalization, Sweep])
+@pytest.mark.parametrize("kind", [Source, Training, Config, Colocalization, Sweep])
 def test_every_option_has_help(kind):
     """The command line takes an option's help from the text below its field."""
     (definition,) = ast.parse(inspect.getsource(kind)).body
