@@ -30,7 +30,7 @@ Task = Literal[
 Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz|DIR")]
-KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME")]
+KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME ...")]
 
 SCHEDULES: dict[Schedule, dict[str, Any]] = {
     "fast": {
