@@ -49,7 +49,7 @@ def read_header(path: Path) -> Header:
         # a PNG may state its orientation behind its pixels, which are not decoded here;
         # Pillow turns a TIFF itself
         stated = image.format not in ("PNG", "TIFF") or "exif" in image.info
-        turned = image.format != "TIFF" and stated and _orientation(image) >= 5
+        turned = stated and _orientation(image) >= 5
         size = (width, height) if turned else (height, width)
         return Header(size, _is_gray(image))
 
