@@ -5,9 +5,14 @@ this list::
 
     errors          errors that the command line reports
     specs           models as data
+    arrays          datasets as arrays, the limit of their size
     configs         experiments as data: settings, named configurations
     idx             MNIST's file format
     mnist           MNIST by download
+    checks          checks of a user's images and labels
+    npz             .npz files
+    pictures        image files: decoding, scaling
+    image_folders   folders of images by class
     data            sources of images and labels
     distortions     rotated, scaled, in perspective, elastic, in clutter, in volumes
     tasks           from clean digits to a model's input and expected output

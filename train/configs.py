@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from .arrays import DATA_LIMIT
 from .errors import ConfigError
 from .specs import MODELS, ModelOption, ModelSpec
 
@@ -29,7 +30,8 @@ Task = Literal[
 Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 OnNan = Literal["stop", "skip"]
-DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz")]
+DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz|DIR")]
+KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME")]
 
 SCHEDULES: dict[Schedule, dict[str, Any]] = {
     "fast": {
@@ -62,6 +64,7 @@ WITHOUT_EFFECT = (
     "resume",
     "animate",
     "data_dir",
+    "data_limit",
     "keep",
     "checkpoint_minutes",
     "tensorboard",
@@ -72,14 +75,35 @@ BEFORE: dict[str, Any] = {"validation": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """Settings that the runs of a table share."""
+class Source:
+    """Settings of the data."""
 
     dataset: DatasetOption = "mnist"
     """digits: embedded, no download. mnist. FILE.npz: holds x_train, y_train, x_test
-    and y_test."""
+    and y_test, optionally x_val, y_val and classes (names). DIR: a folder with images
+    in train/CLASS/ and test/CLASS/, optionally validation/CLASS/."""
     data_dir: Path | None = None
     """Folder with MNIST's four files. Without it, MNIST is downloaded."""
+    keys: KeysOption = ()
+    """The names in FILE.npz, if they are others: x_train=images y_train=labels."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the images from DIR. Each image is scaled to fit, with its
+    aspect ratio, and centered on black. Default: the size of the training images, or
+    their median height and median width."""
+    data_limit: float = DATA_LIMIT
+    """Largest size of the decompressed data, in GB."""
+
+    def __post_init__(self) -> None:
+        if self.image_size and min(self.image_size) < 1:
+            raise ConfigError(f"image_size must be at least 1 1; got {self.image_size}")
+        if not 0 < self.data_limit < math.inf:
+            raise ConfigError(f"data_limit must be more than 0; got {self.data_limit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Source):
+    """Settings that the runs of a table share."""
+
     network: Network = "lean"
     """lean: strided convolutions, fast on a CPU. deep: a third convolution and pooling,
     at 2 to 2.5 times the time. paper: as in appendix A.4. tutorial: as in PyTorch's
@@ -136,6 +160,7 @@ class Training:
     """Profile this many steps after the first ones, for TensorBoard or Perfetto."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("parameters", "steps", "batch_size", "eval_every", "keep"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
@@ -197,7 +222,7 @@ class Config(Training):
 
 
 @dataclass(frozen=True)
-class Colocalization:
+class Colocalization(Source):
     """Locate what the images of one class have in common, without labels (A.2)."""
 
     digits: tuple[int, ...] = tuple(range(10))
@@ -205,11 +230,6 @@ class Colocalization:
     clutter: tuple[int, ...] = (0, 16)
     """Numbers of distractors per image, 6x6 pixels of other digits. Each number is an
     experiment."""
-    dataset: DatasetOption = "mnist"
-    """digits: embedded, no download. mnist. FILE.npz: holds x_train, y_train, x_test
-    and y_test."""
-    data_dir: Path | None = None
-    """Folder with MNIST's four files. Without it, MNIST is downloaded."""
     images: int = 100
     """Images per class."""
     steps: int = 1_500
@@ -240,6 +260,7 @@ class Colocalization:
     """Continue a run that was stopped in the folder."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole = ("steps", "batch_size", "starts", "encoder_steps", "encoder_parameters")
         for name in whole:
             if (value := getattr(self, name)) < 1:

@@ -1,66 +1,95 @@
-"""Sources of images and labels: embedded digits, MNIST, the user's .npz files."""
+"""Sources of images and labels: embedded digits, MNIST, the user's files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from .idx import REMEDIES, DataError, read_mnist
+from .arrays import DATA_LIMIT, Dataset, Split
+from .configs import Source
+from .errors import DataError
+from .idx import read_mnist
+from .image_folders import load_folder
+from .npz import load_npz
 
 DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
-
-
-class Split(NamedTuple):
-    """A part of a dataset."""
-
-    images: np.ndarray
-    """``(N, H, W, C)``, bytes or floats in [0, 1]."""
-    labels: np.ndarray
-    """``(N,)``, int32, from 0."""
-
-
-class Dataset(NamedTuple):
-    """Images with labels, and the names of the classes."""
-
-    name: str
-    train: Split
-    test: Split
-    classes: tuple[str, ...]
-    """The classes' names, in the order of the labels."""
-    validation: Split | None = None
-    """Images that are neither trained on nor tested on; None if the dataset has no such
-    part of its own."""
-
-
 DIGITS = tuple("0123456789")
 
 
-def load(dataset: str, data_dir: Path | None = None) -> Dataset:
-    """Load the data that ``--dataset`` and ``--data-dir`` name.
+def load(
+    dataset: str,
+    data_dir: Path | None = None,
+    *,
+    keys: Sequence[str] = (),
+    image_size: tuple[int, int] | None = None,
+    limit: float = DATA_LIMIT,
+) -> Dataset:
+    """Load the data that the options of the command line name.
 
     Args:
-      dataset: "digits", "mnist", or the path of an .npz file.
+      dataset: "digits", "mnist", the path of an .npz file, or of a folder with images
+        in train/CLASS/ and test/CLASS/.
       data_dir: the folder with MNIST's four files. If None, MNIST is downloaded.
+      keys: the names in an .npz file, as "x_train=images".
+      image_size: height and width of the images of a folder.
+      limit: GB that the data may need.
 
     Raises:
-      DataError: the data is missing or corrupt.
+      DataError: the data is missing or corrupt, or needs more than the limit.
     """
-    if data_dir is not None and dataset != "mnist":
-        raise DataError(f"--data-dir goes with --dataset mnist, not with {dataset!r}.")
-    if dataset == "digits":
-        return load_digits()
-    if dataset == "mnist":
-        return load_mnist(data_dir)
-    if dataset.endswith(".npz"):
-        return load_npz(Path(dataset))
+    kind = _kind(dataset)
+    for option, value, goes_with, what in (
+        ("--data-dir", data_dir, "mnist", "--dataset mnist"),
+        ("--keys", keys, "npz", "--dataset FILE.npz"),
+        ("--image-size", image_size, "folder", "--dataset DIR, a folder of images"),
+    ):
+        if value and kind != goes_with:
+            raise DataError(f"{option} goes with {what}, not with {dataset!r}.")
+    try:
+        if kind == "digits":
+            return load_digits()
+        if kind == "mnist":
+            return load_mnist(data_dir, limit)
+        if kind == "npz":
+            return load_npz(Path(dataset), keys, limit)
+        return load_folder(Path(dataset), image_size, limit)
+    except MemoryError as error:
+        raise DataError(f"the memory does not suffice for {dataset}.") from error
+
+
+def load_source(source: Source) -> Dataset:
+    """Load the data of a configuration; see :func:`load`."""
+    return load(
+        source.dataset,
+        source.data_dir,
+        keys=source.keys,
+        image_size=source.image_size,
+        limit=source.data_limit,
+    )
+
+
+def _kind(dataset: str) -> str:
+    """The kind of source that ``--dataset`` names."""
+    if dataset in ("digits", "mnist"):
+        return dataset
+    if dataset.lower().endswith(".npz"):
+        return "npz"
+    try:
+        if stat.S_ISDIR(os.stat(dataset).st_mode):
+            return "folder"
+        why = "a file of another kind"
+    except OSError as error:
+        why = error.strerror
     raise DataError(
-        f"--dataset must be digits, mnist or the path of an .npz file; got {dataset!r}."
+        "--dataset must be digits, mnist or the path of an .npz file or of a folder of "
+        f"images; got {dataset!r} ({why})."
     )
 
 
@@ -83,10 +112,13 @@ def load_digits() -> Dataset:
     )
 
 
-def load_mnist(data_dir: Path | None = None) -> Dataset:
-    """Load MNIST from the files in a folder, or download it."""
+def load_mnist(data_dir: Path | None = None, limit: float = DATA_LIMIT) -> Dataset:
+    """Load MNIST from the files in a folder, or download it.
+
+    ``limit`` is the number of GB that a file of the folder may hold.
+    """
     if data_dir is not None:
-        arrays = iter(read_mnist(data_dir).values())
+        arrays = iter(read_mnist(data_dir, limit).values())
         splits = {"train": (next(arrays), next(arrays)), "test": (*arrays,)}
     else:
         from .mnist import download  # imports tensorflow_datasets
@@ -99,73 +131,19 @@ def load_mnist(data_dir: Path | None = None) -> Dataset:
     return Dataset("mnist", train, test, DIGITS)
 
 
-def load_npz(path: Path) -> Dataset:
-    """Load a file with the Keras names x_train, y_train, x_test and y_test."""
-    names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive]
-            if missing:
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it holds "
-                    f"{', '.join(archive.files) or 'nothing'}. {REMEDIES}"
-                )
-            x_train, y_train, x_test, y_test = (archive[name] for name in names)
-    except FileNotFoundError:
-        raise DataError(f"--dataset {path}: no such file. {REMEDIES}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is truncated, corrupted, or not an .npz file ({error}). {REMEDIES}"
-        ) from error
-    train = _images(x_train, f"{path}: x_train"), _labels(y_train, f"{path}: y_train")
-    test = _images(x_test, f"{path}: x_test"), _labels(y_test, f"{path}: y_test")
-    for split, (images, labels) in (("train", train), ("test", test)):
-        if len(images) != len(labels):
-            raise DataError(
-                f"{path}: x_{split} holds {len(images)} images, y_{split} "
-                f"{len(labels)} labels."
-            )
-    if train[0].shape[1:] != test[0].shape[1:]:
-        raise DataError(
-            f"{path}: the images of x_train have the shape {train[0].shape[1:]}, those "
-            f"of x_test {test[0].shape[1:]}; the shapes must be equal."
-        )
-    num_classes = 1 + int(max(train[1].max(), test[1].max()))
-    classes = tuple(map(str, range(num_classes)))
-    return Dataset(path.stem, Split(*train), Split(*test), classes)
-
-
-def _images(x: np.ndarray, name: str) -> np.ndarray:
-    if x.ndim == 3:
-        x = x[..., None]
-    if x.ndim != 4 or 0 in x.shape:
-        raise DataError(f"{name} must be (N, H, W) or (N, H, W, C); got {x.shape}.")
-    if x.dtype == np.uint8:
-        return x
-    in_unit = x.dtype.kind == "f" and np.all((x >= 0) & (x <= 1))
-    if not in_unit:
-        raise DataError(
-            f"{name} must be bytes (uint8) or floats in [0, 1]; got {x.dtype} from "
-            f"{x.min()} to {x.max()}. The transformer samples zeros outside the image; "
-            "with another normalization these would look like a bright frame."
-        )
-    return x.astype(np.float32)
-
-
-def _labels(y: np.ndarray, name: str) -> np.ndarray:
-    y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1 or y.dtype.kind not in "iu" or y.min(initial=0) < 0:
-        raise DataError(
-            f"{name} must be classes (N,), integers from 0; got {y.dtype} {y.shape}."
-        )
-    return y.astype(np.int32)
-
-
 def sha256_of(data: Dataset) -> str:
-    """A digest over all images, labels and class names."""
+    """A digest of a dataset: of all images, labels and class names, in their order.
+
+    Equal arrays in another file, or from another source, have the same digest.
+    """
     digest = hashlib.sha256(json.dumps(data.classes).encode())
-    for split in (data.train, data.test, data.validation):
-        for array in split or ():
-            digest.update(f"{array.dtype.name} {array.shape} ".encode())
-            digest.update(np.ascontiguousarray(array).data)
+    for name, part in (
+        ("train", data.train),
+        ("test", data.test),
+        ("validation", data.validation),
+    ):
+        for array in part or ():
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            # a view, not a copy
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from . import artifacts, display, plots
 from .artifacts import METRICS, RESULTS
 from .checkpoints import Checkpoint
 from .configs import Colocalization, Config, differences, settings_of
-from .data import Dataset, load
+from .data import Dataset, load_source
 from .errors import OutputError
 from .folder import Folder
 from .loop import fit, initial_model
@@ -45,7 +45,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     check_folder(out, config, names)
     for spec in config.models:
         _checkpoint(Folder(out, "run"), spec).check()
-    data = with_validation(load(config.dataset, config.data_dir), config.validation)
+    data = with_validation(load_source(config), config.validation)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
     console.print(f"{name}: {describe(data)}, on {artifacts.device()}")

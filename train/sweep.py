@@ -28,7 +28,7 @@ from .configs import (
     settings_of,
     with_defaults,
 )
-from .data import Dataset, load
+from .data import Dataset, load_source
 from .errors import ConfigError, Diverged, OutputError
 from .folder import Folder
 from .loop import fit
@@ -88,8 +88,7 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
     with folder.locked():
         is_new = folder.marker() is None
         left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
-        data = load(sweep.training.dataset, sweep.training.data_dir)
-        data = with_validation(data, sweep.training.validation)
+        data = with_validation(load_source(sweep.training), sweep.training.validation)
         if is_new:
             folder.begin({})
         count = sum(map(len, left.values()))

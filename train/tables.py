@@ -153,7 +153,7 @@ def run_table(paths: Sequence[Path]) -> str:
     are named beside the model.
     """
     documents = [read_json(p / RESULTS if p.is_dir() else p) for p in paths]
-    configs = [document["config"] for document in documents]
+    configs = [with_defaults(document["config"]) for document in documents]
     differing = [
         name
         for name in configs[0]

@@ -13,7 +13,7 @@ from .. import artifacts, display
 from ..artifacts import METRICS, RESULTS
 from ..classifiers import LeanCNN
 from ..configs import Colocalization, Config
-from ..data import Dataset, load
+from ..data import Dataset, load_source
 from ..folder import Folder
 from ..loop import fit
 from ..run import CHECKPOINTS, FIGURE, check_folder, claim
@@ -38,7 +38,7 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
     out = config.out or Path("runs") / name
     names = [METRICS, RESULTS, FIGURE]
     check_folder(out, config, names)
-    data = with_validation(load(config.dataset, config.data_dir), 0)
+    data = with_validation(load_source(config), 0)
     with claim(out, config, names) as folder:
         _locate_all(name, config, data, folder, console)
     return out

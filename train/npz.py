@@ -1,0 +1,312 @@
+"""Datasets in .npz files, checked by their headers before they are decompressed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import DATA_LIMIT, Dataset, check_size
+from .checks import as_split, check_same_shape, check_trained, number_of_classes
+from .errors import DataError
+
+PARTS = {
+    "train": ("x_train", "y_train"),
+    "test": ("x_test", "y_test"),
+    "validation": ("x_val", "y_val"),
+}
+LONGEST_HEADER = 2**14  # bytes; NumPy writes a few hundred
+
+REQUIRED = (*PARTS["train"], *PARTS["test"])
+OPTIONAL = (*PARTS["validation"], "classes")
+# names with the same meaning, which Keras and scikit-learn users write
+SYNONYMS = {
+    f"{kind}_val": tuple(f"{kind}_{part}" for part in ("val", "valid", "validation"))
+    for kind in "xy"
+}
+
+# other common names, letters only; they are proposed, not used
+_WORDS = {
+    "x": ("x", "image", "images", "img", "imgs", "data", "features", "inputs"),
+    "y": ("y", "label", "labels", "target", "targets"),
+    "train": ("train", "training", "tr"),
+    "test": ("test", "testing", "te"),
+    "val": ("val", "valid", "validation", "dev"),
+}
+_COMMON = {
+    name: f"{kind}_{part}"
+    for kind in ("x", "y")
+    for part in ("train", "test", "val")
+    for word in _WORDS[kind]
+    for of in _WORDS[part]
+    for name in (word + of, of + word)
+}
+
+
+def load_npz(
+    path: Path, keys: Sequence[str] = (), limit: float = DATA_LIMIT
+) -> Dataset:
+    """Load the arrays x_train, y_train, x_test and y_test of an .npz file.
+
+    The file may also hold x_val and y_val, and ``classes``, the names of the classes.
+
+    Args:
+      path: the file.
+      keys: the file's names of the arrays, as "x_train=images". By default they are
+        those above.
+      limit: GB that the arrays may need.
+
+    Raises:
+      DataError: the file is missing or corrupt, needs more memory than the limit, or
+        its arrays are no images with labels.
+    """
+    with (
+        _reported(path),
+        path.open("rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        names = file_names(path, _names(archive), keys)
+        sizes = [_size(path, archive, name) for name in names.values()]
+        check_size(str(path), sum(sizes), limit)
+        arrays = {role: _read(archive, name) for role, name in names.items()}
+    return _dataset(path, arrays, {k: f"{path}: {_short(v)}" for k, v in names.items()})
+
+
+def _dataset(
+    path: Path, arrays: dict[str, np.ndarray], names: Mapping[str, str]
+) -> Dataset:
+    """Check the arrays; ``names`` are those that errors use."""
+    splits = {
+        part: as_split(arrays.pop(x), arrays.pop(y), names[x], names[y])
+        for part, (x, y) in PARTS.items()
+        if x in arrays
+    }
+    train = splits["train"]
+    count = number_of_classes(train.labels, names["y_train"])
+    for part, split in splits.items():
+        x, y = PARTS[part]
+        check_same_shape(split, train, names[x], names["x_train"])
+        check_trained(split.labels, train.labels, names[y])
+    classes = tuple(map(str, range(count)))
+    if "classes" in arrays:
+        classes = _class_names(arrays["classes"], count, names["classes"])
+    validation = splits.get("validation")
+    return Dataset(path.stem, train, splits["test"], classes, validation)
+
+
+def _class_names(classes: np.ndarray, count: int, name: str) -> tuple[str, ...]:
+    """Check the array of the classes' names: a string for each label."""
+    if classes.ndim != 1 or classes.dtype.kind != "U":
+        raise DataError(
+            f"{name} must be strings (N,), the names of the classes; got "
+            f"{classes.dtype} {classes.shape}."
+        )
+    if len(classes) < count:
+        raise DataError(
+            f"{name} holds {len(classes)} names, but the labels run from 0 to "
+            f"{count - 1}: store {count} names."
+        )
+    if len(set(classes.tolist())) < len(classes) or "" in classes.tolist():
+        raise DataError(f"{name} must hold different names, none of them empty.")
+    return tuple(classes.tolist())
+
+
+# names
+
+
+def file_names(
+    path: Path, present: Sequence[str], keys: Sequence[str] = ()
+) -> dict[str, str]:
+    """Find the file's name of each array that a dataset is made of.
+
+    Args:
+      path: the file, for errors.
+      present: the names in the file.
+      keys: pairs such as "x_train=images".
+
+    Returns:
+      The file's names by x_train, ..., and x_val, y_val and classes if they exist.
+
+    Raises:
+      DataError: a name is missing, ambiguous or unknown.
+    """
+    names = _mapped(path, present, keys)
+    for role in (*REQUIRED, *OPTIONAL):
+        found = [name for name in SYNONYMS.get(role, (role,)) if name in present]
+        if role not in names and len(found) > 1:
+            raise DataError(
+                f"{path} holds {' and '.join(found)}: name one with --keys "
+                f"{role}={found[0]}."
+            )
+        if role not in names and found:
+            names[role] = found[0]
+    pair = PARTS["validation"]
+    needed = REQUIRED + (pair if any(role in names for role in pair) else ())
+    if missing := [role for role in needed if role not in names]:
+        raise DataError(
+            f"{path} lacks {', '.join(missing)}; it holds {_listed(present)}."
+            + _proposal(missing, present)
+        )
+    for name in names.values():
+        if (count := list(present).count(name)) > 1:
+            raise DataError(f"{path} holds {count} arrays named {_short(name)}.")
+    return names
+
+
+def _mapped(path: Path, present: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    """The pairs of ``--keys``, after a check of both sides."""
+    names: dict[str, str] = {}
+    for pair in keys:
+        role, equals, name = pair.partition("=")
+        if not equals or not name:
+            raise DataError(f"--keys takes pairs such as x_train=images; got {pair!r}.")
+        if role not in REQUIRED + OPTIONAL:
+            raise DataError(
+                f"--keys {pair}: the name before = must be one of "
+                f"{', '.join(REQUIRED + OPTIONAL)}; got {role!r}."
+            )
+        if role in names:
+            raise DataError(f"--keys names {role} twice: {names[role]} and {name}.")
+        if name not in present:
+            raise DataError(
+                f"--keys {pair}: {path} holds no {name}; it holds {_listed(present)}."
+            )
+        names[role] = name
+    return names
+
+
+def _proposal(missing: Sequence[str], present: Sequence[str]) -> str:
+    """The option that maps other common names, as far as they are unambiguous."""
+    found: dict[str, list[str]] = {}
+    for name in present:
+        role = _COMMON.get(re.sub("[^a-z]", "", name.lower()))
+        if role and name not in SYNONYMS.get(role, (role,)):
+            found.setdefault(role, []).append(name)
+    if any(role in found for role in missing):
+        pairs = [
+            shlex.quote(f"{role}={found[role][0]}")
+            for role in (*missing, *PARTS["validation"])
+            if len(found.get(role, ())) == 1
+        ]
+        if pairs:
+            return f" Map its names with --keys {' '.join(dict.fromkeys(pairs))}"
+    return (
+        " Map other names with --keys, for instance --keys x_train=images; a dataset "
+        "needs training and test images."
+    )
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    some = ", ".join(map(_short, names[:most])) or "nothing"
+    return some + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _short(name: str, longest: int = 60) -> str:
+    return name if len(name) <= longest else name[: longest - 3] + "..."
+
+
+# members of the archive
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn what a missing or corrupt file raises into a DataError."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise DataError(
+            f"--dataset {path}: no such file. --dataset digits needs none."
+        ) from None
+    except IsADirectoryError:
+        raise DataError(
+            f"--dataset {path} is a folder, but a name that ends in .npz stands for a "
+            "file. Rename the folder if it holds images by class."
+        ) from None
+    # zipfile, zlib, bz2, lzma and NumPy raise a dozen types on corrupt bytes
+    except Exception as error:
+        reason = getattr(error, "strerror", None)
+        if isinstance(error, OSError) and reason:
+            raise DataError(f"{path} cannot be read ({reason}).") from error
+        raise DataError(
+            f"{path} is truncated, corrupted, or not an .npz file "
+            f"({error or type(error).__name__}). Store it again with numpy.savez."
+        ) from error
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [info.filename.removesuffix(".npy") for info in archive.infolist()]
+
+
+def _info(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    return archive.infolist()[_names(archive).index(name)]
+
+
+def _size(path: Path, archive: zipfile.ZipFile, name: str) -> int:
+    """The bytes of an array, by the zip directory and by the array's own header.
+
+    Only the header is decompressed.
+    """
+    info, where = _info(archive, name), f"{path}: {_short(name)}"
+    if info.flag_bits & 1:
+        raise DataError(f"{where} is encrypted. Store it without a password.")
+    # Python's bz2 and lzma archives expand without a bound
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(
+            f"{where} is compressed by an unusual method. Store it with "
+            "numpy.savez_compressed."
+        )
+    with archive.open(info) as file:
+        start = io.BytesIO(file.read(LONGEST_HEADER))
+    shape, dtype = _header(where, start)
+    size = prod(shape) * dtype.itemsize
+    stored = info.file_size - start.tell()
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds Python objects (pickled), which are not loaded. Store an "
+            "array of numbers; images must have one size."
+        )
+    if dtype.kind == "V":
+        raise DataError(
+            f"{where} has the structured dtype {dtype}. Store an array of numbers."
+        )
+    if size != stored:
+        raise DataError(
+            f"{where} is truncated or corrupted: expected {size:,} bytes by its header "
+            f"({dtype} {shape}), got {stored:,}."
+        )
+    return size
+
+
+def _header(where: str, file: io.BytesIO) -> tuple[tuple[int, ...], Any]:
+    """The shape and dtype of an array in .npy format."""
+    version = None
+    with contextlib.suppress(ValueError):
+        version = np.lib.format.read_magic(file)
+    # version 3 is for structured arrays alone
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise DataError(
+            f"{where} is not an array in .npy format. Store it with numpy.savez."
+        )
+    shape, _, dtype = readers[version](file)
+    if any(length < 0 for length in shape):
+        raise DataError(f"{where} is corrupted: its shape is {shape}.")
+    return shape, dtype
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(_info(archive, name)) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
