@@ -119,6 +119,36 @@ def _class_names(classes: np.ndarray, count: int, name: str) -> tuple[str, ...]:
     return tuple(classes.tolist())
 
 
+def load_images(path: Path, limit: float = DATA_LIMIT) -> tuple[str, np.ndarray]:
+    """Load the array "images" of an .npz file, or its only array.
+
+    Args:
+      path: the file.
+      limit: GB that the array may need.
+
+    Returns:
+      The array's name and the array.
+
+    Raises:
+      DataError: the file is corrupt, the array larger than the limit, or none of
+        several arrays is named "images".
+    """
+    with (
+        _reported(path),
+        path.open("rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        present = _names(archive)
+        chosen = [name for name in present if name == "images"] or present
+        if len(chosen) != 1:
+            raise DataError(
+                f"{path} must hold one array, or one that is named images; it holds "
+                f"{_listed(present)}."
+            )
+        check_size(str(path), _size(path, archive, chosen[0]), limit)
+        return chosen[0], _read(archive, chosen[0])
+
+
 # names
 
 
