@@ -7,22 +7,26 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 
-def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def aligned(rows: Sequence[Sequence[str]], alignment: str) -> str:
     """Align rows of cells in columns, two spaces apart.
 
     Args:
-      rows: the rows, each with as many cells; the first may be the heading.
-      left: how many columns are aligned on the left. The others hold numbers.
+      rows: the rows; the first may be the heading.
+      alignment: "l" for each column aligned on the left, "r" for those on the right.
 
     Returns:
       The lines. Cells are never shortened: a terminal wraps long lines.
+
+    >>> print(aligned([["class", "error"], ["cat", "5%"]], "lr"))
+    class  error
+    cat       5%
     """
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        for cell, width, side in zip(row, widths, alignment, strict=True):
             fill = " " * (width - cell_len(cell))
-            cells.append(cell + fill if index < left else fill + cell)
+            cells.append(cell + fill if side == "l" else fill + cell)
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

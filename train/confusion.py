@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -92,15 +94,18 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str], title: str) -> 
     figure = Figure((side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    figure.colorbar(image, label="% of the class's images", shrink=0.8)
+    # a linear scale would hide the errors of a good model
+    scale = PowerNorm(0.4, vmin=0, vmax=100)
+    image = axes.imshow(shares, cmap="Blues", norm=scale)
+    ticks = (0, 1, 5, 20, 50, 100)
+    figure.colorbar(image, label="% of the class's images", ticks=ticks, shrink=0.8)
     axes.set_title(title, fontsize=11)
     axes.set(xlabel="predicted class", ylabel="true class")
     if count <= NAMED:
         _name_the_ticks(axes, classes)
     if count <= ANNOTATED:
         for (row, column), number in np.ndenumerate(counts):
-            is_dark = shares[row, column] > 50
+            is_dark = scale(shares[row, column]) > 0.6
             axes.text(
                 column,
                 row,
@@ -113,7 +118,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str], title: str) -> 
     return figure
 
 
-def _name_the_ticks(axes, classes: Sequence[str]) -> None:
+def _name_the_ticks(axes: Axes, classes: Sequence[str]) -> None:
     """Write the classes' names at both axes."""
     places = range(len(classes))
     is_long = max(map(len, classes)) > 3

@@ -247,7 +247,7 @@ def _class_table(classes: Sequence[OfClass]) -> str:
         numbers = (of.error, of.precision, of.recall)
         percents = ("-" if n is None else f"{n:.2f}%" for n in numbers)
         cells.append([of.name, f"{of.images:,}", *percents, confused])
-    return aligned(cells)
+    return aligned(cells, "lrrrrl")
 
 
 def _document(

@@ -73,7 +73,7 @@ def prediction_figure(
       titles: the images' names, written above them.
       captions: the predictions, written below.
     """
-    figure, grid = _grid_of_axes(max(2 * len(params), 1), len(images), width=1.35)
+    figure, grid = _grid_of_axes(max(2 * len(params), 1), len(images), width=1.25)
     if len(params) == 0:
         _input_row(grid[0], images)
     for index, of_transformer in enumerate(params):

@@ -141,7 +141,7 @@ def _table(rows: Sequence[_Row]) -> str:
         if row.likeliest:
             pairs = ((name, f"{100 * p:.1f}%") for name, p in row.likeliest)
             cells.append([row.image, *(cell for pair in pairs for cell in pair)])
-    return aligned(cells)
+    return aligned(cells, "llrlr")
 
 
 def _as_csv(rows: Sequence[_Row], card: Card) -> str:

@@ -169,14 +169,12 @@ def cost_of(
     forward = jax.jit(lambda params, images: nnx.merge(graphdef, params)(images))
     optimizer = make_optimizer(config)
     state = jax.eval_shape(lambda: _first_state(optimizer, params))
-    batch: Any = Batch(
-        *(
-            jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype)
-            for x in data.train
-        )
-    )
+    shapes: list[Any] = [
+        jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype)
+        for x in data.train
+    ]
     take = jax.jit(partial(train_step, graphdef, optimizer, config), donate_argnums=0)
-    compiled = take.lower(state, batch).compile()
+    compiled = take.lower(state, Batch(*shapes)).compile()
     memory = compiled.memory_analysis()
     return Cost(
         forward_flops=_flops(forward.lower(params, images)),
@@ -203,7 +201,7 @@ def _layer_table(layers: Sequence[Layer]) -> str:
     for layer in layers:
         output = "-" if layer.output is None else "x".join(map(str, layer.output))
         cells.append([layer.path, layer.kind, output, f"{layer.parameters:,}"])
-    return aligned(cells, left=2)
+    return aligned(cells, "llrr")
 
 
 def _cost_table(config: Config, parameters: int, cost: Cost) -> str:
@@ -218,7 +216,7 @@ def _cost_table(config: Config, parameters: int, cost: Cost) -> str:
             ["  parameters, optimizer, images", _bytes(cost.arguments)],
             ["  intermediate results", _bytes(cost.temporaries)],
         ],
-        left=2,
+        "ll",
     )
 
 

@@ -47,7 +47,8 @@ def load_model(path: str | Path) -> tuple[nnx.Module, Card]:
         arrays = parse_safetensors(content)
     except Exception as error:  # safetensors raises an exception type of its own
         raise ResultsError(f"{file} is not a safetensors file: {error}") from error
-    model = module_of(card)
+    # without initial weights, whose computation takes seconds
+    model = nnx.eval_shape(lambda: module_of(card))
     nnx.update(model, with_arrays(nnx.state(model), arrays, file))
     return model, card
 
