@@ -1,11 +1,13 @@
 # Each target installs what it needs into .venv; the machine needs python3 (3.11 or newer).
-#   make demo       trains a CNN and an ST-CNN on embedded digits
-#   make test       runs the test suite without its slow part
-#   make test-slow  runs the slow part
-#   make bench      times the sampler and training steps beside PyTorch, with the
-#                   compiled CPU kernel
-#   make bench-all  times the sampler beside every peer
-#   make lint       runs ruff and pyright
+#   make demo         trains a CNN and an ST-CNN on embedded digits
+#   make test         runs the test suite without its slow part
+#   make test-slow    runs the slow part
+#   make test-faults  kills and disturbs trainings: nothing that was saved may be lost
+#   make soak         does that for 20 minutes, and counts
+#   make bench        times the sampler and training steps beside PyTorch, with the
+#                     compiled CPU kernel
+#   make bench-all    times the sampler beside every peer
+#   make lint         runs ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: demo test test-slow bench bench-all lint clean
+.PHONY: demo test test-slow test-faults soak bench bench-all lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
@@ -24,10 +26,17 @@ demo: $(VENV)/train
 # Most of the time is compilation, so LLVM does not optimize here; test-slow does.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test: $(VENV)/test
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow and not faults"
 
 test-slow: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-faults: export XLA_FLAGS ?= --xla_backend_optimization_level=0
+test-faults: $(VENV)/test
+	$(BIN)/python -m pytest -n 2 -m faults tests/train/test_faults.py
+
+soak: $(VENV)/test
+	PYTHONPATH=.:tests:tests/train $(BIN)/python tests/train/soak.py --minutes 20
 
 bench: $(VENV)/bench
 	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"

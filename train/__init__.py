@@ -12,6 +12,7 @@ this list::
     idx             MNIST's file format
     mnist           MNIST by download
     checks          checks of a user's images and labels
+    npz_names       the names of the arrays in .npz files
     npz             .npz files
     pictures        image files: decoding, scaling
     image_folders   folders of images by class

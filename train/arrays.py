@@ -40,8 +40,9 @@ def check_size(what: str, num_bytes: int, limit: float) -> None:
     Callers compute ``num_bytes`` from the headers, before they decompress anything.
     """
     if num_bytes > limit * 1e9:
+        size = num_bytes / 1e9
         raise DataError(
-            f"{what} needs {num_bytes / 1e9:,.3g} GB when decompressed; the limit is "
-            f"{limit:g} GB. If the memory suffices, raise the limit with --data-limit "
-            f"{math.ceil(num_bytes / 1e9)}."
+            f"{what} needs {f'{size:,.0f}' if size >= 100 else f'{size:.3g}'} GB when "
+            f"decompressed; the limit is {limit:g} GB. If the memory suffices, raise "
+            f"the limit with --data-limit {math.ceil(size)}."
         )

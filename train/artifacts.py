@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 import stn_jax
 
 from .cards import Card
-from .configs import Colocalization, Config, settings_of
+from .configs import Colocalization, Config, config_of, settings_of
 from .data import Dataset, sha256_of
 from .errors import ResultsError
 from .folder import Folder
+from .specs import ModelSpec
 from .tasks import class_names, normalization
 from .trained import Kept, Row, Snapshots, Trained
 from .weights import write_weights
@@ -168,6 +169,35 @@ def read_json(path: Path) -> Any:
         raise ResultsError(f"{path} cannot be read: {error}") from error
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """Read the results of a run.
+
+    Raises:
+      ResultsError: the file is missing, unreadable, or does not hold a run's results.
+    """
+    return checked_document(read_json(path), path)
+
+
+def checked_document(document: Any, path: Path) -> dict[str, Any]:
+    """Results that were read from a file, if they are those of a run."""
+    try:
+        config_of(document["config"])
+        for result in document["models"]:
+            ModelSpec.parse(result["model"])
+            for name in ("test_error", "parameters", "seconds", "outside", "blank"):
+                float(result[name])
+        data = document["data"]
+        texts = (data["name"], document["date"], document["device"])
+        if not document["models"] or not all(isinstance(x, str) for x in texts):
+            raise ValueError("they are incomplete")
+        int(data["test_images"]), dict(document["versions"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{path} does not hold the results of a training: {error!r}"
+        ) from error
+    return document
+
+
 def json_line(row: Row) -> str:
     """A row of metrics as JSON, which has no NaN: null in its place."""
     return json.dumps(
@@ -201,8 +231,11 @@ def write_arrays(folder: Folder, name: str, arrays: Mapping[str, Any]) -> Path:
 
 def read_snapshots(path: Path) -> Snapshots:
     """Read an archive of the fields of :class:`Snapshots`."""
-    with np.load(path, allow_pickle=False) as arrays:
-        found: dict[str, Any] = {name: arrays[name] for name in Snapshots._fields}
-    found["size"] = tuple(found["size"].tolist())
-    found["chosen"] = int(found["chosen"])
-    return Snapshots(**found)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found: dict[str, Any] = {name: arrays[name] for name in Snapshots._fields}
+        found["size"] = tuple(found["size"].tolist())
+        found["chosen"] = int(found["chosen"])
+        return Snapshots(**found)
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds
+        raise ResultsError(f"{path} is corrupt: {error!r}") from error

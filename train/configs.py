@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
@@ -299,6 +299,26 @@ def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored run's settings, and what was in force where it lacks a setting."""
     defaults = settings_of(Config((ModelSpec("fcn"),), "plain"))
     return defaults | BEFORE | stored
+
+
+def config_of(settings: dict[str, Any]) -> Config:
+    """The configuration of stored settings: the inverse of :func:`settings_of`.
+
+    Raises:
+      ConfigError: these are not the settings of a run.
+    """
+    settings = with_defaults(settings)
+    for name, kind in (("task", Task), ("network", Network), ("schedule", Schedule)):
+        if settings[name] not in get_args(kind):
+            raise ConfigError(f"there is no {name} {settings[name]!r}")
+    try:
+        models = tuple(map(ModelSpec.parse, settings.pop("models")))
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+        return Config(models, **fields)
+    except (TypeError, KeyError) as error:
+        raise ConfigError(f"these are not the settings of a run: {error}") from error
 
 
 def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:

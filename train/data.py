@@ -145,5 +145,5 @@ def sha256_of(data: Dataset) -> str:
         for array in part or ():
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
             # a view, not a copy
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

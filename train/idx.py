@@ -84,7 +84,7 @@ def read_idx(
       DataError: the file is missing, corrupt, or larger than the limit.
     """
     with _opened(path) as file:
-        shape, content = _header(path, file)
+        shape, content = _announced(path, file)
         expected = len(content) + prod(shape)
         check_size(str(path), expected, limit)
         # in pieces, because a corrupt header may announce more than the memory holds
@@ -105,7 +105,7 @@ def read_idx(
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
-def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bytearray]:
+def _announced(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bytearray]:
     """The shape that a file announces, and the bytes of its header."""
     # two zeros, 8 for unsigned bytes, the number of axes; then the axes' lengths
     magic = file.read(4)

@@ -51,7 +51,7 @@ def load_folder(
         more data than the limit.
     """
     parts = _part_folders(folder)
-    classes = class_names(parts["train"])
+    classes = folder_classes(parts["train"])
     labeled = {part: _labeled(path, classes) for part, path in parts.items()}
     files = [file for part in labeled.values() for file in part.files]
     headers, faults = _read_headers(files)
@@ -78,7 +78,7 @@ def common_size(headers: Sequence[Header]) -> tuple[int, int]:
     return int(np.median(heights)), int(np.median(widths))
 
 
-def class_names(train: Path) -> tuple[str, ...]:
+def folder_classes(train: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted; as numbers if all are numbers.
 
     Raises:

@@ -399,16 +399,25 @@ def initial_model(config: Config, spec: ModelSpec, data: Dataset) -> nnx.Module:
         jax.ShapeDtypeStruct(shape, jnp.float32),
         labels,
     )
-    return build(
-        spec,
-        config.network,
-        canvas=distorted.shape[1:],
-        size=data.train.images.shape[1:3],
-        num_classes=len(class_names(config.task, data.classes)),
-        parameters=config.parameters,
-        bound=config.bound,
-        seed=config.seed,
-    )
+    try:
+        return build(
+            spec,
+            config.network,
+            canvas=distorted.shape[1:],
+            size=data.train.images.shape[1:3],
+            num_classes=len(class_names(config.task, data.classes)),
+            parameters=config.parameters,
+            bound=config.bound,
+            seed=config.seed,
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:  # from a layer whose input is too small
+        size = "x".join(map(str, distorted.shape[1:-1]))
+        raise ConfigError(
+            f"images of {size} pixels are too small for {spec.name} with --network "
+            f"{config.network}: {error}"
+        ) from error
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
-import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -17,38 +15,9 @@ import numpy as np
 from .arrays import DATA_LIMIT, Dataset, check_size
 from .checks import as_split, check_same_shape, check_trained, number_of_classes
 from .errors import DataError
+from .npz_names import PARTS, file_names, listed, shortened
 
-PARTS = {
-    "train": ("x_train", "y_train"),
-    "test": ("x_test", "y_test"),
-    "validation": ("x_val", "y_val"),
-}
 LONGEST_HEADER = 2**14  # bytes; NumPy writes a few hundred
-
-REQUIRED = (*PARTS["train"], *PARTS["test"])
-OPTIONAL = (*PARTS["validation"], "classes")
-# names with the same meaning, which Keras and scikit-learn users write
-SYNONYMS = {
-    f"{kind}_val": tuple(f"{kind}_{part}" for part in ("val", "valid", "validation"))
-    for kind in "xy"
-}
-
-# other common names, letters only; they are proposed, not used
-_WORDS = {
-    "x": ("x", "image", "images", "img", "imgs", "data", "features", "inputs"),
-    "y": ("y", "label", "labels", "target", "targets"),
-    "train": ("train", "training", "tr"),
-    "test": ("test", "testing", "te"),
-    "val": ("val", "valid", "validation", "dev"),
-}
-_COMMON = {
-    name: f"{kind}_{part}"
-    for kind in ("x", "y")
-    for part in ("train", "test", "val")
-    for word in _WORDS[kind]
-    for of in _WORDS[part]
-    for name in (word + of, of + word)
-}
 
 
 def load_npz(
@@ -77,7 +46,8 @@ def load_npz(
         sizes = [_size(path, archive, name) for name in names.values()]
         check_size(str(path), sum(sizes), limit)
         arrays = {role: _read(archive, name) for role, name in names.items()}
-    return _dataset(path, arrays, {k: f"{path}: {_short(v)}" for k, v in names.items()})
+    shown = {role: f"{path}: {shortened(name)}" for role, name in names.items()}
+    return _dataset(path, arrays, shown)
 
 
 def _dataset(
@@ -143,104 +113,10 @@ def load_images(path: Path, limit: float = DATA_LIMIT) -> tuple[str, np.ndarray]
         if len(chosen) != 1:
             raise DataError(
                 f"{path} must hold one array, or one that is named images; it holds "
-                f"{_listed(present)}."
+                f"{listed(present)}."
             )
         check_size(str(path), _size(path, archive, chosen[0]), limit)
         return chosen[0], _read(archive, chosen[0])
-
-
-# names
-
-
-def file_names(
-    path: Path, present: Sequence[str], keys: Sequence[str] = ()
-) -> dict[str, str]:
-    """Find the file's name of each array that a dataset is made of.
-
-    Args:
-      path: the file, for errors.
-      present: the names in the file.
-      keys: pairs such as "x_train=images".
-
-    Returns:
-      The file's names by x_train, ..., and x_val, y_val and classes if they exist.
-
-    Raises:
-      DataError: a name is missing, ambiguous or unknown.
-    """
-    names = _mapped(path, present, keys)
-    for role in (*REQUIRED, *OPTIONAL):
-        found = [name for name in SYNONYMS.get(role, (role,)) if name in present]
-        if role not in names and len(found) > 1:
-            raise DataError(
-                f"{path} holds {' and '.join(found)}: name one with --keys "
-                f"{role}={found[0]}."
-            )
-        if role not in names and found:
-            names[role] = found[0]
-    pair = PARTS["validation"]
-    needed = REQUIRED + (pair if any(role in names for role in pair) else ())
-    if missing := [role for role in needed if role not in names]:
-        raise DataError(
-            f"{path} lacks {', '.join(missing)}; it holds {_listed(present)}."
-            + _proposal(missing, present)
-        )
-    for name in names.values():
-        if (count := list(present).count(name)) > 1:
-            raise DataError(f"{path} holds {count} arrays named {_short(name)}.")
-    return names
-
-
-def _mapped(path: Path, present: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
-    """The pairs of ``--keys``, after a check of both sides."""
-    names: dict[str, str] = {}
-    for pair in keys:
-        role, equals, name = pair.partition("=")
-        if not equals or not name:
-            raise DataError(f"--keys takes pairs such as x_train=images; got {pair!r}.")
-        if role not in REQUIRED + OPTIONAL:
-            raise DataError(
-                f"--keys {pair}: the name before = must be one of "
-                f"{', '.join(REQUIRED + OPTIONAL)}; got {role!r}."
-            )
-        if role in names:
-            raise DataError(f"--keys names {role} twice: {names[role]} and {name}.")
-        if name not in present:
-            raise DataError(
-                f"--keys {pair}: {path} holds no {name}; it holds {_listed(present)}."
-            )
-        names[role] = name
-    return names
-
-
-def _proposal(missing: Sequence[str], present: Sequence[str]) -> str:
-    """The option that maps other common names, as far as they are unambiguous."""
-    found: dict[str, list[str]] = {}
-    for name in present:
-        role = _COMMON.get(re.sub("[^a-z]", "", name.lower()))
-        if role and name not in SYNONYMS.get(role, (role,)):
-            found.setdefault(role, []).append(name)
-    if any(role in found for role in missing):
-        pairs = [
-            shlex.quote(f"{role}={found[role][0]}")
-            for role in (*missing, *PARTS["validation"])
-            if len(found.get(role, ())) == 1
-        ]
-        if pairs:
-            return f" Map its names with --keys {' '.join(dict.fromkeys(pairs))}"
-    return (
-        " Map other names with --keys, for instance --keys x_train=images; a dataset "
-        "needs training and test images."
-    )
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    some = ", ".join(map(_short, names[:most])) or "nothing"
-    return some + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _short(name: str, longest: int = 60) -> str:
-    return name if len(name) <= longest else name[: longest - 3] + "..."
 
 
 # members of the archive
@@ -269,7 +145,7 @@ def _reported(path: Path) -> Iterator[None]:
             raise DataError(f"{path} cannot be read ({reason}).") from error
         raise DataError(
             f"{path} is truncated, corrupted, or not an .npz file "
-            f"({error or type(error).__name__}). Store it again with numpy.savez."
+            f"({str(error) or type(error).__name__}). Store it again with numpy.savez."
         ) from error
 
 
@@ -286,7 +162,7 @@ def _size(path: Path, archive: zipfile.ZipFile, name: str) -> int:
 
     Only the header is decompressed.
     """
-    info, where = _info(archive, name), f"{path}: {_short(name)}"
+    info, where = _info(archive, name), f"{path}: {shortened(name)}"
     if info.flag_bits & 1:
         raise DataError(f"{where} is encrypted. Store it without a password.")
     # Python's bz2 and lzma archives expand without a bound
@@ -297,9 +173,20 @@ def _size(path: Path, archive: zipfile.ZipFile, name: str) -> int:
         )
     with archive.open(info) as file:
         start = io.BytesIO(file.read(LONGEST_HEADER))
-    shape, dtype = _header(where, start)
+    shape, dtype = _array_header(where, start)
     size = prod(shape) * dtype.itemsize
     stored = info.file_size - start.tell()
+    _check_dtype(where, dtype)
+    if size != stored:
+        raise DataError(
+            f"{where} is truncated or corrupted: expected {size:,} bytes by its header "
+            f"({dtype} {shape}), got {stored:,}."
+        )
+    return size
+
+
+def _check_dtype(where: str, dtype: np.dtype) -> None:
+    """Refuse pickled objects and structured arrays."""
     if dtype.hasobject:
         raise DataError(
             f"{where} holds Python objects (pickled), which are not loaded. Store an "
@@ -309,15 +196,9 @@ def _size(path: Path, archive: zipfile.ZipFile, name: str) -> int:
         raise DataError(
             f"{where} has the structured dtype {dtype}. Store an array of numbers."
         )
-    if size != stored:
-        raise DataError(
-            f"{where} is truncated or corrupted: expected {size:,} bytes by its header "
-            f"({dtype} {shape}), got {stored:,}."
-        )
-    return size
 
 
-def _header(where: str, file: io.BytesIO) -> tuple[tuple[int, ...], Any]:
+def _array_header(where: str, file: io.BytesIO) -> tuple[tuple[int, ...], Any]:
     """The shape and dtype of an array in .npy format."""
     version = None
     with contextlib.suppress(ValueError):

@@ -124,7 +124,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
     # corrupt bytes raise a dozen types in Pillow's decoders
     except Exception as error:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "its content is not a valid PNG, JPEG, BMP, WebP or TIFF"
         raise DataError(f"{path} cannot be read as an image: {reason}.") from error

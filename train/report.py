@@ -41,12 +41,15 @@ def write_report(path: Path, animate: bool = False) -> str:
     ``path`` can also be a ``report.json``. Then nothing is written.
     """
     if path.is_file():
-        return task_tables(artifacts.read_json(path))
+        documents = artifacts.read_json(path)
+        if not isinstance(documents, list) or not documents:
+            raise ResultsError(f"{path} is not the report.json of a table")
+        return task_tables([artifacts.checked_document(d, path) for d in documents])
     folder = Folder(path, "table", ADVICE)
     names = [n for n in folder.files if fnmatch(n, "*/seed-*.json") and folder.holds(n)]
     if not names:
         raise ResultsError(f"{path} holds no results of python -m train table")
-    documents = [artifacts.read_json(path / name) for name in sorted(names)]
+    documents = [artifacts.read_document(path / name) for name in sorted(names)]
     snapshots = _stored_snapshots(folder)
     animated = {
         f"{task}-{spec.name}.gif": partial(plots.animate, spec, of)

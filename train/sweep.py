@@ -88,7 +88,8 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
     with folder.locked():
         is_new = folder.marker() is None
         left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
-        data = with_validation(load_source(sweep.training), sweep.training.validation)
+        share = sweep.training.validation
+        data = with_validation(load_source(sweep.training), share)
         if is_new:
             folder.begin({})
         count = sum(map(len, left.values()))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from .artifacts import RESULTS, read_json
+from .artifacts import RESULTS, read_document
 from .configs import SCHEDULES, Task, with_defaults
 from .paper import ERRORS
 from .specs import MODELS, ModelSpec
@@ -85,7 +85,7 @@ def _cell(results: list[dict[str, Any]] | None, task: Task, spec: ModelSpec) -> 
 
 def _caption(documents: Sequence[Document]) -> str:
     """What the numbers are, and where they come from."""
-    first, config = documents[0], documents[0]["config"]
+    first, config = documents[0], with_defaults(documents[0]["config"])
     results = [result for document in documents for result in document["models"]]
     trainings = "1 training" if len(results) == 1 else f"{len(results)} trainings"
     seeds = sorted({document["config"]["seed"] for document in documents})
@@ -152,7 +152,7 @@ def run_table(paths: Sequence[Path]) -> str:
     deviation of the test error, and mean time. Other settings in which the runs differ
     are named beside the model.
     """
-    documents = [read_json(p / RESULTS if p.is_dir() else p) for p in paths]
+    documents = [read_document(p / RESULTS if p.is_dir() else p) for p in paths]
     configs = [with_defaults(document["config"]) for document in documents]
     differing = [
         name

@@ -37,8 +37,9 @@ def test_a_training_that_was_stopped_continues_with_the_same_bits(digits, tmp_pa
 
     folder = begun(tmp_path)
     checkpoint = Checkpoint(folder, "state")
+    always = dataclasses.replace(SETUP, checkpoint_minutes=0)
     with pytest.raises(Stopped):
-        fit(SETUP, ST_CNN, digits, stop, checkpoint=checkpoint, every=0.0)
+        fit(always, ST_CNN, digits, stop, checkpoint=checkpoint)
     again = []
     checkpoint = Checkpoint(folder, "state")
     (resumed,) = fit(SETUP, ST_CNN, digits, again.append, checkpoint=checkpoint)

@@ -16,6 +16,7 @@ from train.configs import (
     CONFIGS,
     Colocalization,
     Config,
+    Source,
     Training,
 )
 from train.errors import ConfigError
@@ -58,7 +59,15 @@ def test_usage(arguments, status, capsys):
         (["r-cnn", "--task", "x"], "rts"),
         (["r-cnn", "--resume", "--overwrite"], "exclude each other"),
         (["r-cnn", "--clip", "0"], "clip must be more than 0"),
+        (["r-cnn", "--validation", "1"], "validation must be from 0 to less than 1"),
+        (["r-cnn", "--keep", "0"], "keep must be at least 1"),
+        (["r-cnn", "--profile", "-1"], "profile must be 0 or more"),
+        (["r-cnn", "--checkpoint-minutes", "-1"], "checkpoint_minutes must be 0 or"),
+        (["r-cnn", "--on-nan", "hope"], "skip"),
         (["r-cnn", "--outside-penalty", "-1"], "outside_penalty must be 0 or more"),
+        (["r-cnn", "--image-size", "0", "3"], "image_size must be at least 1 1"),
+        (["r-cnn", "--data-limit", "nan"], "data_limit must be more than 0"),
+        (["colocalization", "--data-limit", "0"], "data_limit must be more than 0"),
     ],
 )
 def test_options_that_cannot_be(arguments, message, capsys):
@@ -120,6 +129,11 @@ def test_every_experiment_is_listed():
         ("--network deep --elastic 0.5 --clip 1", {"network": "deep", "elastic": 0.5}),
         ("--outside-penalty 0 --bound None", {"outside_penalty": 0, "bound": None}),
         ("--dataset digits --eval-every 2500", {"dataset": "digits"}),
+        ("--validation 0 --checkpoint-minutes 5", {"checkpoint_minutes": 5}),
+        (
+            "--keys x_train=a y_train=b --image-size 3 4 --data-limit 2",
+            {"keys": ("x_train=a", "y_train=b"), "image_size": (3, 4)},
+        ),
     ],
 )
 def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
@@ -129,12 +143,12 @@ def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
     )
     monkeypatch.setattr("train.report.write_report", lambda path: "")
     cells = "--columns r addition --rows cnn st_cnn-tps --seeds 1 --together 2"
-    arguments = f"table --out {tmp_path} {cells} --minutes 5 {options}"
+    arguments = f"table --out {tmp_path} {cells} {options}"
     assert main(arguments.split()) == 0
     (sweep,) = asked
     training = {name: getattr(sweep.training, name) for name in expected}
     assert training == expected
-    assert (sweep.seeds, sweep.together, sweep.minutes) == (1, 2, 5)
+    assert (sweep.seeds, sweep.together) == (1, 2)
     assert sweep.out == tmp_path
     assert sweep.cells == [
         ("r", CNN),
@@ -152,7 +166,7 @@ def test_the_help_lists_the_models(command, capsys):
     assert "{" + ",".join(spec.name for spec in MODELS) + "}" in printed
 
 
-@pytest.mark.parametrize("kind", [Training, Config, Colocalization, Sweep])
+@pytest.mark.parametrize("kind", [Source, Training, Config, Colocalization, Sweep])
 def test_every_option_has_help(kind):
     """The command line takes an option's help from the text below its field."""
     (definition,) = ast.parse(inspect.getsource(kind)).body

@@ -1,20 +1,26 @@
 """Sources of data, and their errors."""
 
+import dataclasses
 import functools
 import gzip
 import http.server
+import json
+import re
 import shutil
 import socket
 import struct
 import tempfile
 import threading
 import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from train.data import load, load_npz
-from train.errors import DataError
+from train.configs import Colocalization, Source, Training, settings_of
+from train.data import Dataset, Split, load, load_source, sha256_of
+from train.errors import ConfigError, DataError
 from train.idx import MNIST_FILES, read_idx, read_mnist
 
 
@@ -46,7 +52,7 @@ def test_an_unknown_dataset(dataset):
 
 
 def test_a_folder_goes_with_mnist_alone(tmp_path):
-    with pytest.raises(DataError, match="--data-dir goes with --dataset mnist"):
+    with pytest.raises(DataError, match=r"--data-dir goes with --dataset mnist"):
         load("digits", tmp_path)
 
 
@@ -102,10 +108,10 @@ def test_damaged_gzip_files(tmp_path, damage, rng):
 
 
 def test_a_folder_without_the_files(tmp_path):
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match=r"is not a folder"):
         read_mnist(tmp_path / "nowhere")
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"")
-    with pytest.raises(DataError, match="lacks train-labels-idx1-ubyte, t10k-images"):
+    with pytest.raises(DataError, match=r"lacks train-labels-idx1-ubyte, t10k-images"):
         read_mnist(tmp_path)
 
 
@@ -124,77 +130,194 @@ def test_a_flipped_bit_in_the_real_mnist_is_noticed(mnist_dir, tmp_path):
     content = bytearray(gzip.decompress((tmp_path / f"{victim.name}.gz").read_bytes()))
     content[100] ^= 1
     victim.write_bytes(content)
-    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is corrupted"):
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte is corrupted"):
         load("mnist", tmp_path)
 
 
-# .npz files
+# the limit of the size
 
 
-def arrays(rng, **changes):
-    values = {
-        "x_train": rng.integers(0, 256, size=(8, 5, 7)).astype(np.uint8),
-        "y_train": np.arange(8) % 3,
-        "x_test": rng.integers(0, 256, size=(4, 5, 7)).astype(np.uint8),
-        "y_test": np.arange(4)[:, None] % 3,
-    }
-    return {k: v for k, v in (values | changes).items() if v is not None}
-
-
-def save(path, **values):
-    np.savez(path, **values)
+def gzipped_zeros(path, shape, num_bytes):
+    """An IDX file that announces a shape and holds ``num_bytes`` zeros."""
+    header = b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(num_bytes // 2**20):
+            file.write(bytes(2**20))
     return path
 
 
-def test_an_npz_file_of_any_size_and_number_of_classes(tmp_path, rng):
-    data = load(str(save(tmp_path / "mine.npz", **arrays(rng))))
-    assert data.name == "mine"
-    assert data.train.images.shape == (8, 5, 7, 1)
-    assert data.test.labels.tolist() == [0, 1, 2, 0]
-    assert data.classes == ("0", "1", "2")
-    color = rng.uniform(size=(8, 5, 7, 3))
-    data = load_npz(
-        save(tmp_path / "b.npz", **arrays(rng, x_train=color, x_test=color[:4]))
-    )
-    assert data.train.images.dtype == np.float32
-    assert data.train.images.shape == (8, 5, 7, 3)
+def test_idx_files_are_decompressed_no_further_than_their_header(tmp_path):
+    path = gzipped_zeros(tmp_path / "some.gz", (10,), 2**28)
+    tracemalloc.start()
+    with pytest.raises(
+        DataError, match=r"too long: expected 18 bytes .* got 19 or more"
+    ):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_the_header_of_an_idx_file_is_compared_with_the_limit(tmp_path):
+    path = gzipped_zeros(tmp_path / "some.gz", (2**31, 1000), 2**20)
+    message = r"needs 2,147 GB .*; the limit is 8 GB.*--data-limit 2148"
+    with pytest.raises(DataError, match=message):
+        read_idx(path)
+    small = gzipped_zeros(tmp_path / "small.gz", (2**20,), 2**20)
+    assert read_idx(small).shape == (2**20,)
+    with pytest.raises(DataError, match=r"limit is 0.001 GB"):
+        read_idx(small, limit=0.001)
+
+
+def test_a_header_that_announces_more_than_there_is_costs_no_memory(tmp_path):
+    path = tmp_path / "some"
+    path.write_bytes(b"\0\0\x08\1" + struct.pack(">I", 2**32 - 1) + b"few")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"is truncated: expected 4294967303 bytes"):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
+@pytest.mark.parametrize("ndim", [0, 33, 65, 255])
+def test_idx_files_with_too_many_axes_or_none(tmp_path, ndim):
+    path = tmp_path / "some"
+    path.write_bytes(b"\0\0\x08" + bytes([ndim]) + struct.pack(">I", 1) * ndim + b"x")
+    with pytest.raises(DataError, match=r"is not an IDX file of bytes"):
+        read_idx(path)
+
+
+def test_the_limit_applies_to_mnist(mnist_dir):
+    with pytest.raises(DataError, match=r"train-images.* needs 0.047 GB .*0.01 GB"):
+        load("mnist", mnist_dir, limit=0.01)
+
+
+# the options
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("dataset", "options", "message"),
     [
-        ({"x_test": None, "y_test": None}, "lacks x_test, y_test; it holds x_train"),
-        ({"y_train": np.zeros(7, int)}, "x_train holds 8 images, y_train 7 labels"),
-        ({"y_train": np.zeros(8)}, "y_train must be classes .* got float64"),
-        ({"y_train": -np.ones(8, int)}, "y_train must be classes"),
-        ({"y_train": np.eye(8, dtype=int)}, r"y_train must be classes .* \(8, 8\)"),
-        ({"x_train": np.zeros((8, 35), np.uint8)}, r"x_train must be .* got \(8, 35\)"),
-        (
-            {"x_train": np.full((8, 5, 7), -1.0)},
-            r"floats in \[0, 1\]; got float64 from -1",
-        ),
-        ({"x_train": np.full((8, 5, 7), np.nan)}, r"floats in \[0, 1\]"),
-        ({"x_train": np.zeros((8, 5, 7), int)}, r"must be bytes .*got int64"),
-        ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "the shapes must be equal"),
-        ({"y_test": np.array([{}, 1, 2, 3])}, "allow_pickle"),
+        ("mnist", {"keys": ("x_train=x",)}, "--keys goes with --dataset FILE.npz"),
+        ("a.npz", {"image_size": (2, 2)}, "--image-size goes with --dataset DIR"),
+        (".", {"keys": ("x_train=x",)}, "--keys goes with --dataset FILE.npz"),
+        ("n" * 300, {}, "name too long"),
+        (__file__, {}, "a file of another kind"),
     ],
 )
-def test_an_npz_file_with_something_wrong(tmp_path, rng, changes, message):
-    path = save(tmp_path / "mine.npz", **arrays(rng, **changes))
-    with pytest.raises(DataError, match=message) as info:
-        load_npz(path)
-    assert str(path) in str(info.value)
+def test_options_of_other_sources(dataset, options, message):
+    with pytest.raises(DataError, match=f"(?i){message}"):
+        load(dataset, **options)
 
 
-def test_damaged_npz_files(tmp_path, rng):
-    path = save(tmp_path / "mine.npz", **arrays(rng))
-    whole = path.read_bytes()
-    for content in (whole[:-40], whole[: len(whole) // 2], b"", b"hello"):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"truncated, corrupted, or not an .npz"):
-            load_npz(path)
-    with pytest.raises(DataError, match="no such file"):
-        load_npz(tmp_path / "none.npz")
+def test_a_folder_of_mnist_with_an_impossible_name():
+    with pytest.raises(DataError, match=r"is not a folder"):
+        read_mnist(Path("n" * 300))
+
+
+def test_too_little_memory_is_an_error(monkeypatch):
+    def fail():
+        raise MemoryError
+
+    monkeypatch.setattr("train.data.load_digits", fail)
+    with pytest.raises(DataError, match=r"the memory does not suffice for digits"):
+        load("digits")
+
+
+def test_a_configuration_names_its_source(tmp_path):
+    rng = np.random.default_rng(0)
+    names = {"images": "x_train", "labels": "y_train", "x_test": "x_test"}
+    values = {name: rng.uniform(size=(4, 3, 3)) for name in names}
+    values |= {"labels": np.arange(4) % 2, "y_test": np.zeros(4, int)}
+    np.savez(tmp_path / "mine.npz", **values)
+    source = Source(
+        dataset=str(tmp_path / "mine.npz"), keys=("x_train=images", "y_train=labels")
+    )
+    data = load_source(source)
+    np.testing.assert_allclose(data.train.images[..., 0], values["images"], atol=1e-7)
+    with pytest.raises(DataError, match=r"limit is 1e-07 GB"):
+        load_source(dataclasses.replace(source, data_limit=1e-7))
+    with pytest.raises(DataError, match=r"--data-dir goes with"):
+        load_source(dataclasses.replace(source, data_dir=tmp_path))
+    with pytest.raises(DataError, match=r"--image-size goes with"):
+        load_source(dataclasses.replace(source, image_size=(2, 2)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_size": (0, 3)},
+        {"image_size": (3, -1)},
+        {"data_limit": 0},
+        {"data_limit": float("nan")},
+        {"data_limit": float("inf")},
+    ],
+)
+@pytest.mark.parametrize("kind", [Source, Training, Colocalization])
+def test_sources_that_cannot_be(kind, changes):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        kind(**changes)
+
+
+def test_the_settings_of_the_data():
+    """The limit does not change the results; the names and the size do."""
+    before = settings_of(Colocalization())
+    assert (before["keys"], before["image_size"]) == ([], None)
+    assert settings_of(Colocalization(data_limit=1.0)) == before
+    after = settings_of(Colocalization(keys=("x_train=a",), image_size=(2, 3)))
+    assert (after["keys"], after["image_size"]) == (["x_train=a"], [2, 3])
+    assert json.loads(json.dumps(after)) == after
+
+
+# the digest
+
+
+def small_dataset():
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1)
+    split = Split(images, np.array([0, 1], np.int32))
+    return Dataset("some", split, split, ("a", "b"))
+
+
+def test_the_digest_of_a_dataset():
+    data = small_dataset()
+    digest = sha256_of(data)
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert sha256_of(small_dataset()._replace(name="other")) == digest
+    # not of the memory's layout
+    fortran = data.train._replace(images=np.asfortranarray(data.train.images))
+    assert sha256_of(data._replace(train=fortran)) == digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: {"classes": ("a", "c")},
+        lambda data: {"classes": ("ab",)},
+        lambda data: {"validation": data.test},
+        lambda data: {"train": data.train._replace(images=data.train.images + 1)},
+        lambda data: {"test": data.test._replace(images=data.test.images + 1)},
+        lambda data: {"test": data.test._replace(labels=data.test.labels[::-1])},
+        lambda data: {"test": data.test._replace(labels=data.test.labels.view("f4"))},
+        lambda data: {
+            "train": data.train._replace(images=data.train.images.reshape(2, 4, 3, 1))
+        },
+    ],
+)
+def test_the_digest_depends_on_every_part(change):
+    data = small_dataset()
+    assert sha256_of(data._replace(**change(data))) != sha256_of(data)
+
+
+def test_the_digest_does_not_copy(monkeypatch):
+    images = np.zeros((64, 512, 512, 1), np.uint8)
+    split = Split(images, np.zeros(64, np.int32))
+    tracemalloc.start()
+    sha256_of(Dataset("some", split, split, ("a", "b")))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 # the download
@@ -301,7 +424,7 @@ def test_no_answer_is_an_error_within_ten_seconds(tmp_path, builder, why):
         host = "no-such-host.invalid" if why == "unknown" else "127.0.0.1"
         builder.url = f"http://{host}:{port}/"
         start = time.perf_counter()
-        with pytest.raises(DataError, match="cannot be downloaded") as info:
+        with pytest.raises(DataError, match=r"cannot be downloaded") as info:
             download(builder, data_dir=tmp_path / "cache")
         assert time.perf_counter() - start < 10
     assert builder.url in str(info.value)

@@ -245,7 +245,9 @@ def test_links_are_replaced_and_not_followed(tmp_path):
         (folder.path / name).unlink()
         (folder.path / name).symlink_to(mine)
     folder.write("figure.png", lambda path: path.write_text("ours"))
-    folder.open("metrics.jsonl").close()
+    with folder.lines("metrics.jsonl") as write_line:
+        write_line("ours")
+    assert (folder.path / "metrics.jsonl").read_text() == "ours\n"
     assert mine.read_text() == "mine"
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "figure.png").write_text("ours")

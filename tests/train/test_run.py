@@ -8,7 +8,9 @@ import pytest
 
 from train.__main__ import main
 from train.checkpoints import Checkpoint
-from train.folder import MARKER
+from train.data import load, sha256_of
+from train.folder import LOCK, MARKER
+from train.validation import with_validation
 
 
 def npz(path, rng, size=(20, 24), channels=3, classes=4):
@@ -35,8 +37,9 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     models = ["cnn", "st_cnn-affine"]
     arguments += ["--models", *models, "--out", str(out)]
     assert main(arguments) == 0
-    files = {path.name for path in out.iterdir()} - {MARKER}
-    assert files == {"metrics.jsonl", "results.json", "figure.png", "curves.png"}
+    files = {path.name for path in out.iterdir()} - {MARKER, LOCK}
+    pictures = {"figure.png", "curves.png"}
+    assert files == {"metrics.jsonl", "results.json", "models", *pictures}
     rows = [
         json.loads(line)
         for line in (out / "metrics.jsonl").read_text().split("\n")[:-1]
@@ -46,14 +49,19 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     assert document["config"]["steps"] == 6
     assert document["data"] == {
         "name": "mine",
-        "training_images": 40,
+        "training_images": 37,
+        "validation_images": 3,
         "test_images": 21,
+        "sha256": sha256_of(with_validation(load(str(data)), 1 / 12)),
     }
     assert document["versions"]["jax"] == jax.__version__
     for model, name in zip(document["models"], models, strict=True):
         own = [row for row in rows if row["model"] == name]
-        assert model["test_error"] == own[-1]["test_error"]
-        assert [row["step"] for row in own if "test_error" in row] == [3, 6]
+        errors = {r["step"]: r["validation_error"] for r in own if r["step"] in (3, 6)}
+        assert model["validation_error"] == min(errors.values())
+        assert model["validation_error"] == errors[model["step"]]
+        assert sum("validation_error" in row for row in own) == 2
+        assert not any("test_error" in row for row in own)  # tested once, at the end
         assert model["parameters"] <= 400_000
     printed = capsys.readouterr().out
     for text in ("ST-CNN affine", "parameters", "seconds", "figure.png", "curves.png"):

@@ -13,7 +13,7 @@ from train.configs import (
 )
 from train.data import load
 from train.errors import ConfigError
-from train.folder import MARKER
+from train.folder import LOCK, MARKER
 from train.loop import fit
 from train.specs import ModelSpec
 from train.sweep import Sweep
@@ -49,7 +49,7 @@ def test_a_table_is_trained_cell_by_cell_and_reported(tmp_path, capsys):
     assert main([*arguments[:-1], "3"]) == 0
     assert "seeds: 3, trainings left: 1," in capsys.readouterr().out
     assert (tmp_path / "r-fcn" / "seed-0.json").read_bytes() == before
-    files = {path.name for path in tmp_path.iterdir()} - {MARKER}
+    files = {path.name for path in tmp_path.iterdir()} - {MARKER, LOCK}
     assert files == {"r-fcn", "report.md", "report.png", "report.json", "looks-r.png"}
     # the report is made from the stored results alone, or from one file of them
     assert main(["report", str(tmp_path)]) == 0
