@@ -58,17 +58,17 @@ this list::
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flax import nnx
+    from .weights import load_model as load
 
-    from .cards import Card
+__all__ = ["load"]
 
 
-def load(path: str | Path) -> tuple[nnx.Module, Card]:
-    """Load a trained model; see :func:`train.weights.load_model`."""
-    from .weights import load_model  # imports jax and flax
+def __getattr__(name: str) -> Any:
+    if name == "load":  # not imported before it is used: it needs jax and flax
+        from .weights import load_model
 
-    return load_model(path)
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -109,7 +109,7 @@ def read_card(file: Path) -> Card:
     try:
         content = json.loads(path.read_text())
         digest = content.pop("card_sha256")
-        if digest != _digest(content) or content.pop("format") != FORMAT:
+        if digest != _card_digest(content) or content.pop("format") != FORMAT:
             raise ValueError("its digest does not match its content")
         tuples = {k: tuple(v) for k, v in content.items() if isinstance(v, list)}
         return Card(**content | tuples)
@@ -121,10 +121,10 @@ def read_card(file: Path) -> Card:
 
 def _to_json(card: Card) -> str:
     content = json.loads(json.dumps({"format": FORMAT, **asdict(card)}))
-    content["card_sha256"] = _digest(content)
+    content["card_sha256"] = _card_digest(content)
     return json.dumps(content, indent=2) + "\n"
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _card_digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

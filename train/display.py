@@ -96,12 +96,12 @@ def summary(trained: Sequence[Trained]) -> Table:
     for column in ("parameters", *columns, "test error", "seconds"):
         table.add_column(column, justify="right")
     for run in trained:
-        chosen = run.chosen
-        validation = (f"{chosen.validation_error:.2f}%", f"{chosen.step:,}")
+        validation = [f"{b.validation_error:.2f}%" for b in run.best[:1]]
+        validation += [f"{b.step:,}" for b in run.best[:1]]
         table.add_row(
             run.spec.label,
             f"{run.parameters:,}",
-            *(validation if has_validation else ()),
+            *validation,
             f"{run.test_error:.2f}%",
             f"{run.seconds:.0f}",
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -46,7 +46,11 @@ def write_report(path: Path, animate: bool = False) -> str:
             raise ResultsError(f"{path} is not the report.json of a table")
         return task_tables([artifacts.checked_document(d, path) for d in documents])
     folder = Folder(path, "table", ADVICE)
-    names = [n for n in folder.files if fnmatch(n, "*/seed-*.json") and folder.holds(n)]
+    names = [
+        name
+        for name in folder.files
+        if re.fullmatch(r"[^/]+/seed-\d+\.json", name) and folder.holds(name)
+    ]
     if not names:
         raise ResultsError(f"{path} holds no results of python -m train table")
     documents = [artifacts.read_document(path / name) for name in sorted(names)]

@@ -41,7 +41,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
       Stopped: a signal has arrived, and the state was saved.
     """
     out = config.out or Path("runs") / name
-    names = _names(config)
+    names = _file_names(config)
     check_folder(out, config, names)
     for spec in config.models:
         _checkpoint(Folder(out, "run"), spec).check()
@@ -54,7 +54,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     return out
 
 
-def _names(config: Config) -> list[str]:
+def _file_names(config: Config) -> list[str]:
     """The names of the files that a run writes, but for those in its states."""
     names = [METRICS, RESULTS, FIGURE, CURVES]
     for spec in config.models:

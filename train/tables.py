@@ -121,7 +121,7 @@ def _chosen_on(document: Document) -> str:
     count = document["data"]["validation_images"]
     return (
         f"The state with the lowest error on {count:,} validation images is reported, "
-        "and tested once"
+        "and was tested once"
     )
 
 

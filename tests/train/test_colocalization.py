@@ -18,7 +18,7 @@ from train.colocalization.networks import Encoder, Patch, patch_transformer
 from train.colocalization.scenes import Scenes, intersection_over_union, scene
 from train.configs import Colocalization, Config
 from train.data import load
-from train.folder import MARKER
+from train.folder import LOCK, MARKER
 from train.loop import fit
 
 
@@ -92,7 +92,7 @@ def test_a_colocalization_that_was_stopped_continues(tmp_path, monkeypatch, caps
     assert [row["digit"] for row in rows] == [1, 2]
     assert [row["correct"] for row in rows] == [pytest.approx(200 / 3)] * 2
     assert (rows[0]["loss"], rows[0]["doubt"]) == (0.25, 0.5)
-    assert {path.name for path in tmp_path.iterdir()} - {MARKER} == {
+    assert {path.name for path in tmp_path.iterdir()} - {MARKER, LOCK} == {
         "results.json",
         "metrics.jsonl",
         "figure.png",

@@ -10,7 +10,7 @@ from trainings import begun
 from train.__main__ import main
 from train.checkpoints import Checkpoint
 from train.errors import OutputError
-from train.folder import MARKER, Folder
+from train.folder import LOCK, MARKER, Folder
 
 OPTIONS = ["--dataset", "digits", "--steps", "4", "--batch-size", "8"]
 OPTIONS += ["--parameters", "60000"]
@@ -88,7 +88,7 @@ def test_overwrite_removes_only_what_a_run_wrote(tmp_path, capsys):
     out = tmp_path / "out"
     assert main([*RUN, "--out", str(out)]) == 0
     first = contents(out)
-    assert set(json.loads(first[MARKER])["files"]) == {*first} - {MARKER}
+    assert set(json.loads(first[MARKER])["files"]) == {*first} - {MARKER, LOCK}
     (out / "notes.txt").write_text("mine")
     (out / "checkpoints").mkdir()
     (out / "checkpoints" / "weights.bin").write_bytes(b"mine")
@@ -167,6 +167,7 @@ def test_a_run_that_was_stopped_in_a_save_leaves_nothing(tmp_path, monkeypatch, 
     after = contents(out)
     assert {*json.loads(after[MARKER])["files"]} == {*after} - {
         MARKER,
+        LOCK,
         "checkpoints/weights.bin",
     }
     assert [*(out / "checkpoints").iterdir()] == [own]

@@ -19,7 +19,7 @@ from train.evaluate import fixed_examples
 from train.weights import load_model
 
 OPTIONS = ["--dataset", "digits", "--steps", "12", "--batch-size", "8"]
-OPTIONS += ["--parameters", "60000", "--eval-every", "4"]
+OPTIONS += ["--parameters", "100000", "--eval-every", "4"]
 
 
 @pytest.fixture(scope="module")
