@@ -61,6 +61,18 @@ def torch_fixtures():
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a run of two small models, cnn and st_cnn-affine, on digits."""
+    from train.__main__ import main
+
+    out = tmp_path_factory.mktemp("trained") / "out"
+    options = "--dataset digits --parameters 60000 --steps 60 --batch-size 32"
+    options += " --eval-every 30 --models cnn st_cnn-affine"
+    assert main(["run", "rts", *options.split(), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
 def mnist_dir():
     """The folder with the real MNIST, named by MNIST_DIR."""
     folder = os.environ.get("MNIST_DIR")

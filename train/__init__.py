@@ -4,6 +4,8 @@ The modules in reading order, from the settings to the command line. Imports onl
 this list::
 
     errors          errors that the command line reports
+    files           files that are written completely or not at all
+    columns         tables as plain text
     specs           models as data
     arrays          datasets as arrays, the limit of their size
     configs         experiments as data: settings, named configurations
@@ -14,6 +16,9 @@ this list::
     npz             .npz files
     pictures        image files: decoding, scaling
     image_folders   folders of images by class
+    cards           JSON files that describe trained models
+    inputs          images that a user names for a trained model
+    exported        exported models: StableHLO programs
     data            sources of images and labels
     distortions     rotated, scaled, in perspective, elastic, in clutter, in volumes
     tasks           from clean digits to a model's input and expected output
@@ -27,7 +32,9 @@ this list::
     validation      the part of the training images that is held out
     folder          output folders, and which of their files this program wrote
     checkpoints     the state of a training on disk
-    weights         trained weights on disk, and their cards
+    weights         trained weights on disk
+    inference       classification of images with a trained model
+    exporting       the command export
     interruption    Ctrl-C and SIGTERM
     profiling       profiles of training steps
     trained         what a training returns
@@ -35,6 +42,10 @@ this list::
     display         what a training prints
     plots           figures of transformers and trainings
     artifacts       files of results and their provenance
+    predict         the command predict
+    confusion       errors by class
+    evaluation      the command evaluate
+    summary         the command summary
     paper           the paper's numbers
     tables          tables of stored results, as Markdown
     tensorboard     metrics for TensorBoard

@@ -1,4 +1,8 @@
-"""The command line: ``python -m train``."""
+"""The command line: ``python -m train``.
+
+Each command imports its own files, so that a command starts without the others' and an
+exported model runs without the models.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,10 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import tyro
-from rich.console import Console
 
-from .colocalization import run_colocalization
-from .configs import CONFIGS, Colocalization, Config, Training, scheduled
 from .errors import (
     ConfigError,
     DataError,
@@ -22,23 +23,38 @@ from .errors import (
     ResultsError,
     Stopped,
 )
-from .report import write_report
-from .run import run_experiment
-from .sweep import Sweep, run_sweep
-from .tables import run_table
 
 USAGE = """\
 usage: python -m train COMMAND ...
 
-commands:
-  list                        list the named configurations
-  run NAME [OPTION ...]       train and evaluate the models of a configuration
-  table --out DIR [OPTION ...]
-                              train models on tasks under several seeds, and report
-  report DIR [--animate]      write the report on such a table again
-  compare PATH [PATH ...]     print a table over runs, as Markdown
+Train spatial transformer networks, and use the trained models.
 
-options: python -m train run NAME --help, python -m train table --help"""
+train:
+  list                       list the named configurations
+  run NAME [OPTION ...]      train and evaluate the models of a configuration
+  table --out DIR [OPTION ...]
+                             train models on tasks under several seeds, and report
+
+use a trained model:
+  predict MODEL IMAGES ...   classify images
+  export MODEL               write the model as a program that jax alone runs
+  evaluate MODEL             measure errors, class by class
+
+inspect:
+  summary NAME [OPTION ...]  print layers, parameters, FLOPs and memory before a run
+  compare PATH [PATH ...]    print a table over runs, as Markdown
+  report DIR [--animate]     write the report on a table of trainings again
+
+examples:
+  python -m train run demo
+  python -m train run rts-st_cnn-affine --data-dir mnist/ --steps 2000
+  python -m train predict runs/demo/models/st_cnn-affine photo.png --resize
+  python -m train evaluate runs/demo/models/st_cnn-affine --figure confusion.png
+  python -m train summary rts --batch-size 64
+
+All options of a command: python -m train COMMAND --help; for run and summary,
+python -m train run NAME --help. NAME is one of python -m train list. MODEL is the
+folder runs/NAME/models/MODEL that a run leaves, or a file in it."""
 
 T = TypeVar("T")
 
@@ -46,33 +62,55 @@ T = TypeVar("T")
 def main(arguments: list[str]) -> int:
     """Carry out one command; return the exit status."""
     try:
-        match arguments:
-            case ["list"]:
-                width = max(map(len, CONFIGS))
-                for name, (description, _) in CONFIGS.items():
-                    print(f"{name:{width}} {description}", flush=True)
-            case ["run", name, *options] if not name.startswith("-"):
-                _run(name, options)
-            case ["table", *options]:
-                print(write_report(run_sweep(_sweep(options), Console())))
-            case ["report", path, *flags] if flags in ([], ["--animate"]):
-                print(write_report(Path(path), animate=bool(flags)))
-            case ["compare", first, *more]:
-                print(run_table([Path(path) for path in (first, *more)]))
-            case _:
-                print(USAGE, file=sys.stderr)
-                return 0 if set(arguments) & {"-h", "--help"} else 2
+        return _command(arguments)
     except (ConfigError, DataError, Diverged, OutputError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the receiver has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Stopped as stopped:
         print(_how_to_go_on(stopped, arguments), file=sys.stderr)
         return 128 + stopped.signal
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _command(arguments: list[str]) -> int:
+    match arguments:
+        case ["list"]:
+            _list()
+        case ["run", name, *options] if not name.startswith("-"):
+            _run(name, options)
+        case ["table", *options]:
+            _table(options)
+        case ["predict", *options]:
+            from .predict import Predict, run_prediction
+
+            return int(run_prediction(_parse(Predict, options, "predict")) > 0)
+        case ["export", *options]:
+            from .exporting import Export, run_export
+
+            print(run_export(_parse(Export, options, "export")), flush=True)
+        case ["evaluate", *options]:
+            from .evaluation import Evaluate, run_evaluation
+
+            print(run_evaluation(_parse(Evaluate, options, "evaluate")), flush=True)
+        case ["summary", name, *options] if not name.startswith("-"):
+            _summary(name, options)
+        case ["compare", first, *more]:
+            from .tables import run_table
+
+            print(run_table([Path(path) for path in (first, *more)]), flush=True)
+        case ["report", path, *flags] if flags in ([], ["--animate"]):
+            from .report import write_report
+
+            print(write_report(Path(path), animate=bool(flags)), flush=True)
+        case _:
+            asked = bool(set(arguments) & {"-h", "--help"})
+            print(USAGE, file=sys.stdout if asked else sys.stderr, flush=True)
+            return 0 if asked else 2
     return 0
 
 
@@ -87,39 +125,86 @@ def _how_to_go_on(stopped: Stopped, arguments: list[str]) -> str:
     return f"{stopped}; the state is saved. Continue with: {command}"
 
 
+def _list() -> None:
+    from .configs import CONFIGS
+
+    width = max(map(len, CONFIGS))
+    for name, (description, _) in CONFIGS.items():
+        print(f"{name:{width}} {description}", flush=True)
+
+
 def _run(name: str, options: list[str]) -> None:
     """Run the named configuration with these options."""
+    from rich.console import Console
+
+    from .configs import Colocalization
+
+    config = _configuration("run", name, options)
+    if isinstance(config, Colocalization):
+        from .colocalization import run_colocalization
+
+        run_colocalization(name, config, Console())
+    else:
+        from .run import run_experiment
+
+        run_experiment(name, config, Console())
+
+
+def _summary(name: str, options: list[str]) -> None:
+    """Print a summary of the named configuration with these options of run."""
+    from .configs import Colocalization
+    from .summary import summaries
+
+    config = _configuration("summary", name, options)
+    if isinstance(config, Colocalization):
+        raise ConfigError("summary describes classifiers; colocalization has none")
+    for text in summaries(config):
+        print(text, flush=True)
+
+
+def _configuration(command: str, name: str, options: list[str]) -> Any:
+    """The named configuration with these options: Config or Colocalization."""
+    from .configs import CONFIGS, Colocalization, Config, scheduled
+
     if name not in CONFIGS:
         close = difflib.get_close_matches(name, CONFIGS) or ["python -m train list"]
         raise ConfigError(f"there is no configuration {name!r}: try {', '.join(close)}")
-    default = CONFIGS[name][1]
-    command = f"run {name}"
+    default, command = CONFIGS[name][1], f"{command} {name}"
     if isinstance(default, Colocalization):
-        config = _parse(Colocalization, default, options, command)
-        run_colocalization(name, config, Console())
-        return
+        return _parse(Colocalization, options, command, default)
     # parsed twice, because the schedule sets the defaults of other options
-    schedule = _parse(Config, default, options, command).schedule
+    schedule = _parse(Config, options, command, default).schedule
     if schedule != default.schedule:
         default = scheduled(default, schedule)
-    run_experiment(name, _parse(Config, default, options, command), Console())
+    return _parse(Config, options, command, default)
 
 
-def _sweep(options: list[str]) -> Sweep:
+def _table(options: list[str]) -> None:
+    """Train a table of models with these options, and print the report."""
+    from rich.console import Console
+
+    from .configs import Training, scheduled
+    from .report import write_report
+    from .sweep import Sweep, run_sweep
+
     default: Any = tyro.MISSING
-    schedule = _parse(Sweep, Sweep(default), options, "table").training.schedule
+    schedule = _parse(Sweep, options, "table", Sweep(default)).training.schedule
     default = Sweep(default, training=scheduled(Training(), schedule))
-    return _parse(Sweep, default, options, "table")
+    sweep = _parse(Sweep, options, "table", default)
+    print(write_report(run_sweep(sweep, Console())), flush=True)
 
 
-def _parse(kind: type[T], default: T, options: list[str], command: str) -> T:
-    return tyro.cli(
+def _parse(
+    kind: type[T], options: list[str], command: str, default: T | None = None
+) -> T:
+    found = tyro.cli(
         kind,
         default=default,
         args=options,
         prog=f"python -m train {command}",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    return cast(T, found)  # None stands for no default
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 import stn_jax
 
+from .cards import Card
 from .configs import Colocalization, Config, config_of, settings_of
 from .data import Dataset, sha256_of
 from .errors import ResultsError
@@ -28,7 +29,7 @@ from .folder import Folder
 from .specs import ModelSpec
 from .tasks import class_names, normalization
 from .trained import Kept, Row, Snapshots, Trained
-from .weights import Card, write_weights
+from .weights import write_weights
 
 METRICS, RESULTS = "metrics.jsonl", "results.json"
 
@@ -97,9 +98,24 @@ def provenance(
     name: str, config: Config | Colocalization, data: Dataset
 ) -> dict[str, Any]:
     """The command, date, device, versions, settings and data of a run."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "name": name,
+        **circumstances(),
+        "config": settings_of(config),
+        "data": {
+            "name": data.name,
+            "training_images": len(data.train.labels),
+            "validation_images": len(data.validation.labels) if data.validation else 0,
+            "test_images": len(data.test.labels),
+            "sha256": sha256_of(data),
+        },
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """The command that runs now, the date, the device, the commit and the versions."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return {
         "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "device": device(),
@@ -108,14 +124,6 @@ def provenance(
             "stn_jax": stn_jax.__version__,
             "python": platform.python_version(),
             **{package: version(package) for package in packages},
-        },
-        "config": settings_of(config),
-        "data": {
-            "name": data.name,
-            "training_images": len(data.train.labels),
-            "validation_images": len(data.validation.labels) if data.validation else 0,
-            "test_images": len(data.test.labels),
-            "sha256": sha256_of(data),
         },
     }
 

@@ -46,7 +46,7 @@ class FCN(nnx.Module):
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        x = average_pool(images, self.pool).reshape(len(images), -1)
+        x = average_pool(images, self.pool).reshape(images.shape[0], -1)
         x = nnx.relu(self.hidden1(x))
         return self.logits(nnx.relu(self.hidden2(x)))
 
@@ -71,7 +71,7 @@ class LeanCNN(nnx.Module):
 
     def classify(self, x: jax.Array) -> jax.Array:
         """Map the second convolution's features to logits."""
-        x = nnx.relu(self.dense(x.reshape(len(x), -1)))
+        x = nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
         return self.logits(x)
 
 
@@ -101,7 +101,7 @@ class DeepCNN(nnx.Module):
         x = nnx.relu(self.conv1(images))
         x = max_pool(nnx.relu(self.conv2(x)), 2)
         x = max_pool(nnx.relu(self.conv3(x)), self.pool)
-        x = nnx.relu(self.dense(x.reshape(len(x), -1)))
+        x = nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
         return self.logits(x)
 
 
@@ -139,7 +139,7 @@ class PaperCNN(nnx.Module):
         x = average_pool(images, self.pool)
         for conv in (self.conv1, self.conv2):
             x = max_pool(nnx.relu(conv(x)), 2, ceil_mode=True)
-        return self.logits(x.reshape(len(x), -1))
+        return self.logits(x.reshape(x.shape[0], -1))
 
 
 class Projection(nnx.Module):
@@ -173,7 +173,7 @@ class TutorialCNN(nnx.Module):
         x = nnx.relu(max_pool(self.conv1(images), 2))
         x = dropout(self.conv2(x), keys[0], shared=(1, 2))  # drops whole channels
         x = nnx.relu(max_pool(x, 2))
-        x = nnx.relu(self.dense(x.reshape(len(x), -1)))
+        x = nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
         return self.logits(dropout(x, keys[1]))
 
 

@@ -120,7 +120,8 @@ def by_patches(
             for i in range(extent[axis])
         ]
         patches = jnp.concatenate(shifted, axis=0 if one_channel else -1)
-    entries, pixels = kernel.size // features, len(images) * math.prod(size)
+    count = images.shape[0]  # an export may leave it open; len() needs an integer
+    entries, pixels = kernel.size // features, count * math.prod(size)
     contracted = 0 if one_channel else 1
     products = lax.dot_general(
         patches.reshape((entries, pixels) if one_channel else (pixels, entries)),
@@ -128,4 +129,4 @@ def by_patches(
         (((contracted,), (0,)), ((), ())),
         precision=precision,
     )
-    return products.reshape(len(images), *size, features)
+    return products.reshape(count, *size, features)

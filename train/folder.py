@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import filelock
 
 from .errors import OutputError
+from .files import Save, flush, replace_file
 
 MARKER = ".stn_jax_train.json"
 LOCK = ".stn_jax_train.lock"
@@ -132,13 +132,13 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
         self._mark(Marker(self.kind, settings))
 
-    def write(self, name: str, save: Callable[[Path], Any]) -> Path:
+    def write(self, name: str, save: Save) -> Path:
         """Write a file completely or not at all: ``save`` fills a temporary file."""
         self._list(name)
         path = self.path / name
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, save)
+            replace_file(path, save)
         return path
 
     def copy(self, source: Path, name: str) -> None:
@@ -155,7 +155,7 @@ class Folder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)  # it may be a link
                 shutil.copyfile(path, target)
-                _flush(target)
+                flush(target)
 
     @contextmanager
     def lines(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -212,7 +212,7 @@ class Folder:
     def _mark(self, marker: Marker) -> None:
         text = json.dumps({"program": PROGRAM, **vars(marker)}, indent=1) + "\n"
         with self._errors():
-            _replace(self.path / MARKER, lambda path: path.write_text(text))
+            replace_file(self.path / MARKER, lambda path: path.write_text(text))
 
     def _parse(self, text: str) -> Marker:
         try:
@@ -250,19 +250,3 @@ class Folder:
             raise OutputError(
                 f"cannot write to {self.path}: {error.strerror or error}"
             ) from error
-
-
-def _replace(path: Path, save: Callable[[Path], Any]) -> None:
-    unfinished = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        save(unfinished)
-        _flush(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file to the disk, so that it outlives a power failure."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -19,7 +19,7 @@ from .checkpoints import Checkpoint
 from .configs import Config, differences, settings_of
 from .data import Dataset, sha256_of
 from .errors import ConfigError, Diverged, OutputError, Stopped
-from .evaluate import VALIDATION_KEY, fixed_examples, predict
+from .evaluate import VALIDATION_KEY, fixed_examples, percent_wrong, predict
 from .interruption import Interruption
 from .models import build, count_parameters, transformers_on_input, warped_size
 from .objective import make_optimizer
@@ -233,7 +233,7 @@ class _Fit:
     def _evaluate(self, rows: list[Row]) -> None:
         """Add the errors on the held-out part to the rows; note the best states."""
         predictions = predict(self.graphdef, self.state.params, self.images)
-        errors = [_percent(of_seed != self.labels) for of_seed in predictions]
+        errors = [percent_wrong(of_seed, self.labels) for of_seed in predictions]
         if self.data.validation is None:
             for row, error in zip(rows, errors, strict=True):
                 row["test_error"] = error
@@ -342,7 +342,7 @@ class _Fit:
                 model=nnx.merge(self.graphdef, jax.tree.map(jnp.asarray, kept.params)),
                 rows=rows[index],
                 predictions=predictions[index],
-                test_error=_percent(predictions[index] != labels),
+                test_error=percent_wrong(predictions[index], labels),
                 best=self.best[index],
                 last=last[index],
                 parameters=count_parameters(self.model),
@@ -432,10 +432,6 @@ def initial_model(config: Config, spec: ModelSpec, data: Dataset) -> nnx.Module:
             f"images of {size} pixels are too small for {spec.name} with --network "
             f"{config.network}: {error}"
         ) from error
-
-
-def _percent(wrong: np.ndarray) -> float:
-    return round(100 * int(wrong.sum()) / len(wrong), 4)
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:

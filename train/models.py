@@ -361,7 +361,7 @@ class TutorialLocalization(nnx.Module):
         x = images
         for conv in (self.conv1, self.conv2):
             x = nnx.relu(max_pool(conv(x), 2))
-        return nnx.relu(self.dense(x.reshape(len(x), -1)))
+        return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
 
 
 def count_parameters(model: nnx.Module) -> int:

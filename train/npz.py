@@ -15,7 +15,7 @@ import numpy as np
 from .arrays import DATA_LIMIT, Dataset, check_size
 from .checks import as_split, check_same_shape, check_trained, number_of_classes
 from .errors import DataError
-from .npz_names import PARTS, file_names, shortened
+from .npz_names import PARTS, file_names, listed, shortened
 
 LONGEST_HEADER = 2**14  # bytes; NumPy writes a few hundred
 
@@ -87,6 +87,36 @@ def _class_names(classes: np.ndarray, count: int, name: str) -> tuple[str, ...]:
     if len(set(classes.tolist())) < len(classes) or "" in classes.tolist():
         raise DataError(f"{name} must hold different names, none of them empty.")
     return tuple(classes.tolist())
+
+
+def load_images(path: Path, limit: float = DATA_LIMIT) -> tuple[str, np.ndarray]:
+    """Load the array "images" of an .npz file, or its only array.
+
+    Args:
+      path: the file.
+      limit: GB that the array may need.
+
+    Returns:
+      The array's name and the array.
+
+    Raises:
+      DataError: the file is corrupt, the array larger than the limit, or none of
+        several arrays is named "images".
+    """
+    with (
+        _reported(path),
+        path.open("rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        present = _names(archive)
+        chosen = [name for name in present if name == "images"] or present
+        if len(chosen) != 1:
+            raise DataError(
+                f"{path} must hold one array, or one that is named images; it holds "
+                f"{listed(present)}."
+            )
+        check_size(str(path), _size(path, archive, chosen[0]), limit)
+        return chosen[0], _read(archive, chosen[0])
 
 
 # members of the archive

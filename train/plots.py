@@ -37,15 +37,9 @@ def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
     """
     first = next(iter(snapshots.values()))
     rows = 1 + 2 * sum(of.params.shape[1] for of in snapshots.values())
-    count = len(first.labels)
-    figure = Figure((1.05 * count + 1, 1.25 * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, count, squeeze=False)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    grid[0, 0].set_ylabel("input")
-    for axes, image, truth in zip(grid[0], first.images, first.labels, strict=True):
-        _show(axes, image)
+    figure, grid = _grid_of_axes(rows, len(first.labels))
+    _input_row(grid[0], first.images)
+    for axes, truth in zip(grid[0], first.labels, strict=True):
         axes.set_title(f"{truth}", fontsize=12)
     below_input, at = [], 1
     for spec, of in snapshots.items():
@@ -53,21 +47,76 @@ def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
             below_input.append((spec, of))
             continue
         for params in of.params[of.chosen]:
-            grid[at, 0].set_ylabel(f"{spec.label}\nsampling grid")
-            grid[at + 1, 0].set_ylabel("output")
-            _transformer_rows(
-                grid[at : at + 2], of, *outlines_and_warped(spec, of, params)
-            )
+            _transformer_rows(grid[at : at + 2], spec, of.images, params, of.size)
             at += 2
         _predictions(grid[at - 1], [(spec, of)])
     _predictions(grid[0], below_input)
     return figure
 
 
+def prediction_figure(
+    spec: ModelSpec,
+    images: np.ndarray,
+    params: np.ndarray,
+    size: Sequence[int],
+    titles: Sequence[str],
+    captions: Sequence[str],
+) -> Figure:
+    """Draw a trained model's sampling grids and outputs for images of unknown classes.
+
+    Args:
+      spec: the model.
+      images: ``(n, *canvas, C)`` in [0, 1].
+      params: parameters of the ``K`` transformers that sample the input, ``(K, n, P)``.
+        With K = 0 the images are drawn alone.
+      size: the size of these transformers' output.
+      titles: the images' names, written above them.
+      captions: the predictions, written below.
+    """
+    figure, grid = _grid_of_axes(max(2 * len(params), 1), len(images), width=1.25)
+    if len(params) == 0:
+        _input_row(grid[0], images)
+    for index, of_transformer in enumerate(params):
+        rows = grid[2 * index : 2 * index + 2]
+        _transformer_rows(rows, spec, images, of_transformer, size)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=8, parse_math=False)
+    for axes, caption in zip(grid[-1], captions, strict=True):
+        axes.set_xlabel(caption, fontsize=10, parse_math=False)
+    return figure
+
+
+def _grid_of_axes(
+    rows: int, columns: int, width: float = 1.05
+) -> tuple[Figure, np.ndarray]:
+    """A figure of axes ``(rows, columns)`` for images, without ticks."""
+    size = (width * columns + 1, 1.25 * rows + 0.3)
+    figure = Figure(size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure, grid
+
+
+def _input_row(row: np.ndarray, images: np.ndarray) -> None:
+    row[0].set_ylabel("input")
+    for axes, image in zip(row, images, strict=True):
+        _show(axes, image)
+
+
 def _transformer_rows(
-    rows: np.ndarray, of: Snapshots, outlines: Sequence[Outline], warped: np.ndarray
+    rows: np.ndarray,
+    spec: ModelSpec,
+    images: np.ndarray,
+    params: np.ndarray,
+    size: Sequence[int],
 ) -> None:
-    for axes, image, outline in zip(rows[0], of.images, outlines, strict=True):
+    """Draw the sampling grid on each image in the first row, the output below."""
+    rows[0, 0].set_ylabel(f"{spec.label}\nsampling grid")
+    rows[1, 0].set_ylabel("output")
+    outlines, warped = outlines_and_warped(spec, images, params, size)
+    for axes, image, outline in zip(rows[0], images, outlines, strict=True):
         _show(axes, image)
         _draw(axes, outline, image.shape)
     for axes, image in zip(rows[1], warped, strict=True):
@@ -88,9 +137,10 @@ def animate(
     for axes in (*above, *below):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    outlines, warped = outlines_and_warped(spec, snapshots, snapshots.params[0, 0])
+    images, size = snapshots.images, snapshots.size
+    outlines, warped = outlines_and_warped(spec, images, snapshots.params[0, 0], size)
     lines, pictures = [], []
-    for column, image in enumerate(snapshots.images):
+    for column, image in enumerate(images):
         _show(above[column], image)
         lines.append(_draw(above[column], outlines[column], image.shape))
         pictures.append(_show(below[column], warped[column]))
@@ -98,7 +148,7 @@ def animate(
 
     def draw(frame: int) -> None:
         params = snapshots.params[frame, 0]
-        outlines, warped = outlines_and_warped(spec, snapshots, params)
+        outlines, warped = outlines_and_warped(spec, images, params, size)
         for (upper, rest), outline in zip(lines, outlines, strict=True):
             upper.set_data(*outline[0].T)
             rest.set_data(*outline[1].T)
@@ -116,21 +166,21 @@ def animate(
 
 
 def outlines_and_warped(
-    spec: ModelSpec, snapshots: Snapshots, params: np.ndarray
+    spec: ModelSpec, images: np.ndarray, params: np.ndarray, size: Sequence[int]
 ) -> tuple[list[Outline], np.ndarray]:
     """The grids' outlines for parameters ``(n, P)``, and the warped images.
 
     Of a volume's grid, the outline is that of the middle slice, projected along the
     depth. The warped images are ``(n, *size, C)``.
     """
-    size, shape = snapshots.size, snapshots.images.shape[1:-1]
+    shape = images.shape[1:-1]
     family = transform_of(spec, len(shape))
-    grid = np.asarray(to_pixels(family.grid(params, size), shape))
+    grid = np.asarray(to_pixels(family.grid(params, tuple(size)), shape))
     if len(size) == 3:
         grid = grid[:, size[0] // 2, :, :, :2]
     right, lower, left = grid[:, :, -1], grid[:, -1, ::-1], grid[:, ::-1, 0]
     rest = np.concatenate([right, lower, left], axis=1)
-    warped = np.asarray(warp(snapshots.images, family, params, size))
+    warped = np.asarray(warp(images, family, params, tuple(size)))
     return list(zip(grid[:, 0], rest, strict=True)), warped
 
 

@@ -1,11 +1,9 @@
-"""Trained weights on disk: a safetensors file, and a JSON card that describes it."""
+"""Trained weights on disk: a safetensors file, and the card that describes it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +14,13 @@ from flax import nnx
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as to_safetensors
 
+from .cards import Card, read_checked, write_checked
 from .errors import ResultsError
 from .folder import Folder
 from .models import build
 from .specs import ModelSpec
 
-FORMAT = "stn_jax model card 1"
 SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known about a trained model, as stored beside its file.
-
-    A card belongs to one file: ``best.safetensors.json`` to ``best.safetensors``.
-    """
-
-    model: str
-    """The model's name on the command line, such as "st_cnn-affine"."""
-    step: int
-    """The number of steps after which these weights were stored."""
-    chosen_by: str
-    """Why this state was kept: "validation error" or "last step"."""
-    classes: tuple[str, ...]
-    """The names of the classes, in the order of the logits."""
-    input_shape: tuple[int, ...]
-    """Shape of an input image without its batch, ``(H, W, C)`` or ``(D, H, W, C)``."""
-    input_range: tuple[float, float]
-    """The least and the largest value of an input image."""
-    mean: float
-    """The model subtracts this from its input images, before ``std`` divides them."""
-    std: float
-    digit_size: tuple[int, int]
-    """Height and width of the dataset's images, before the task distorts them."""
-    parameters: int
-    """The number of trainable parameters."""
-    errors: dict[str, float]
-    """Errors in percent by what they were measured on: training, validation, test."""
-    provenance: dict[str, Any]
-    """Configuration, data, command, date, device, versions and commit."""
-    file: str = ""
-    """The name of the file that the card belongs to."""
-    size: int = 0
-    """The size of that file, in bytes."""
-    sha256: str = ""
-    """The SHA-256 digest of that file."""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The settings of the training."""
-        return self.provenance["config"]
 
 
 def load_model(path: str | Path) -> tuple[nnx.Module, Card]:
@@ -77,7 +32,8 @@ def load_model(path: str | Path) -> tuple[nnx.Module, Card]:
 
     Returns:
       The Flax NNX module, from images ``(B, *input_shape)`` to logits ``(B, classes)``,
-      and its card.
+      and its card. The module takes ``(image - card.mean) / card.std`` of images in
+      ``card.input_range``.
 
     Raises:
       ResultsError: there are no weights, those of several models, or corrupt files.
@@ -91,9 +47,17 @@ def load_model(path: str | Path) -> tuple[nnx.Module, Card]:
         arrays = parse_safetensors(content)
     except Exception as error:  # safetensors raises an exception type of its own
         raise ResultsError(f"{file} is not a safetensors file: {error}") from error
-    model = module_of(card)
+    # without initial weights, whose computation takes seconds
+    model = nnx.eval_shape(lambda: module_of(card))
     nnx.update(model, with_arrays(nnx.state(model), arrays, file))
     return model, card
+
+
+def as_function(model: nnx.Module) -> Callable[[np.ndarray], jax.Array]:
+    """A model as a compiled function from images to logits."""
+    graphdef, state = nnx.split(model)
+    compiled = jax.jit(lambda state, images: nnx.merge(graphdef, state)(images))
+    return partial(compiled, state)
 
 
 def module_of(card: Card) -> nnx.Module:
@@ -136,67 +100,7 @@ def write_weights(folder: Folder, name: str, params: nnx.State, card: Card) -> P
     """Write weights to ``name.safetensors`` and, after them, their card."""
     metadata = {"format": "flax", "model": card.model, "step": str(card.step)}
     content = to_safetensors(arrays_of(params), metadata)
-    return write_checked(folder, f"{name}{SUFFIX}", content, card)
-
-
-def write_checked(folder: Folder, name: str, content: bytes, card: Card) -> Path:
-    """Write a file and its card, which holds the file's size and digest."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    card = replace(card, file=Path(name).name, size=len(content), sha256=sha256)
-    path = folder.write(name, lambda path: path.write_bytes(content))
-    folder.write(f"{name}.json", lambda path: path.write_text(_to_json(card)))
-    return path
-
-
-def read_checked(file: Path) -> tuple[bytes, Card]:
-    """The content of a file and its card.
-
-    Raises:
-      ResultsError: the file or its card is missing, unreadable or corrupt.
-    """
-    card = read_card(file)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"{file} cannot be read: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if (len(content), found) != (card.size, card.sha256):
-        raise ResultsError(
-            f"{file} is corrupt: its card says {card.size} bytes with the SHA-256 "
-            f"{card.sha256}, the file has {len(content)} with {found}"
-        )
-    return content, card
-
-
-def read_card(file: Path) -> Card:
-    """The card of a file.
-
-    Raises:
-      ResultsError: the card is missing, unreadable or corrupt.
-    """
-    path = file.with_name(f"{file.name}.json")
-    try:
-        content = json.loads(path.read_text())
-        digest = content.pop("card_sha256")
-        if digest != _card_digest(content) or content.pop("format") != FORMAT:
-            raise ValueError("its digest does not match its content")
-        tuples = {k: tuple(v) for k, v in content.items() if isinstance(v, list)}
-        return Card(**content | tuples)
-    except FileNotFoundError:
-        raise ResultsError(f"{path}: no such file; {file.name} needs it") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ResultsError(f"{path} is corrupt or not a model card: {error}") from error
-
-
-def _to_json(card: Card) -> str:
-    content = json.loads(json.dumps({"format": FORMAT, **asdict(card)}))
-    content["card_sha256"] = _card_digest(content)
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _card_digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return write_checked(folder.write, f"{name}{SUFFIX}", content, card)
 
 
 def arrays_of(params: nnx.State) -> dict[str, np.ndarray]:

@@ -81,7 +81,7 @@ def test_options_that_cannot_be(arguments, message, capsys):
 def test_the_schedule_sets_the_defaults_of_others(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "train.__main__.run_experiment", lambda name, config, _: asked.append(config)
+        "train.run.run_experiment", lambda name, config, _: asked.append(config)
     )
     assert main(["run", "r-cnn", "--schedule", "paper", "--batch-size", "32"]) == 0
     (config,) = asked
@@ -139,9 +139,9 @@ def test_every_experiment_is_listed():
 def test_the_options_of_a_table(tmp_path, monkeypatch, options, expected):
     asked = []
     monkeypatch.setattr(
-        "train.__main__.run_sweep", lambda sweep, _: asked.append(sweep) or tmp_path
+        "train.sweep.run_sweep", lambda sweep, _: asked.append(sweep) or tmp_path
     )
-    monkeypatch.setattr("train.__main__.write_report", lambda path: "")
+    monkeypatch.setattr("train.report.write_report", lambda path: "")
     cells = "--columns r addition --rows cnn st_cnn-tps --seeds 1 --together 2"
     arguments = f"table --out {tmp_path} {cells} {options}"
     assert main(arguments.split()) == 0

@@ -43,7 +43,7 @@ def test_the_outline_of_the_identity(digits):
         params=np.tile([1.0, 0, 0, 0, 1, 0], (1, 1, 10, 1))
     )
     outlines, warped = plots.outlines_and_warped(
-        ST_CNN, snapshots, snapshots.params[0, 0]
+        ST_CNN, snapshots.images, snapshots.params[0, 0], snapshots.size
     )
     upper, rest = outlines[0]
     np.testing.assert_allclose(upper[[0, -1]], [[0, 0], [27, 0]], atol=1e-4)

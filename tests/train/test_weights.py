@@ -12,10 +12,11 @@ from safetensors import safe_open
 
 import train
 from train.__main__ import main
+from train.cards import read_card
 from train.data import load
 from train.errors import ResultsError
 from train.evaluate import fixed_examples
-from train.weights import load_model, read_card
+from train.weights import load_model
 
 OPTIONS = ["--dataset", "digits", "--steps", "12", "--batch-size", "8"]
 OPTIONS += ["--parameters", "100000", "--eval-every", "4"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from train.cards import Card
 from train.configs import Config
 from train.data import Dataset, Split
 from train.folder import Folder
@@ -41,3 +42,22 @@ def begun(path, kind="run"):
     folder = Folder(path, kind)
     folder.begin({})
     return folder
+
+
+def card(**changes):
+    """A card of a model that has no file."""
+    base = Card(
+        model="cnn",
+        step=1,
+        chosen_by="last step",
+        classes=("cat", "dog", "eel"),
+        input_shape=(6, 8, 1),
+        input_range=(0.0, 1.0),
+        mean=0.0,
+        std=1.0,
+        digit_size=(6, 8),
+        parameters=1,
+        errors={},
+        provenance={"config": {"task": "plain"}},
+    )
+    return dataclasses.replace(base, **changes)
