@@ -83,7 +83,7 @@ def read_idx(
     Raises:
       DataError: the file is missing, corrupt, or larger than the limit.
     """
-    with _opened(path) as file:
+    with _open_idx(path) as file:
         shape, content = _announced(path, file)
         expected = len(content) + prod(shape)
         check_size(str(path), expected, limit)
@@ -118,7 +118,7 @@ def _announced(path: Path, file: BufferedIOBase) -> tuple[tuple[int, ...], bytea
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedIOBase]:
+def _open_idx(path: Path) -> Iterator[BufferedIOBase]:
     """Open a file, decompressing it if it is gzipped; report what goes wrong."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

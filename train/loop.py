@@ -85,7 +85,7 @@ def fit(
             for row in training.advance(trace):
                 on_row(row)
                 if row["seed"] == seeds[-1]:
-                    saver.save_when_due(interruption.signal)
+                    saver.save_if_needed(interruption.signal)
         except Diverged as error:
             raise Diverged(f"{error} {saver.last_state}") from None
     return training.trained()
@@ -102,11 +102,11 @@ class _Saver:
         self.saved_at = time.perf_counter()
         self.step = training.step
 
-    def save_when_due(self, signal: int | None) -> None:
+    def save_if_needed(self, signal: int | None) -> None:
         """Save the state if it is time; raise Stopped if a signal has arrived."""
         is_over = self.training.step == self.training.config.steps
-        is_due = time.perf_counter() - self.saved_at >= self.every
-        if is_over or is_due or signal:
+        is_time = time.perf_counter() - self.saved_at >= self.every
+        if is_over or is_time or signal:
             self._save()
         if signal and not is_over:
             raise Stopped(signal, self.step)
