@@ -48,7 +48,8 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     data = with_validation(load_source(config), config.validation)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
-    console.print(f"{name}: {describe(data)}, on {artifacts.device()}")
+    words = f"{name}: {describe(data)}, on {artifacts.device()}"
+    console.print(words, soft_wrap=True)
     with claim(out, config, names) as folder:
         _train_and_write(name, config, data, folder, console)
     return out
@@ -93,8 +94,11 @@ def _train_and_write(
     # as long as there are states, the run counts as stopped and can be resumed
     for spec in config.models:
         _checkpoint(folder, spec).remove()
-    best = f"{folder.path / MODELS / trained[-1].spec.name}"
-    console.print(f"use a model: python -m train predict {best} IMAGE ...")
+    model = folder.path / MODELS / trained[-1].spec.name
+    console.print(
+        f"use this model: python -m train predict {model} IMAGE ... --resize",
+        soft_wrap=True,
+    )
 
 
 def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:

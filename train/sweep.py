@@ -95,7 +95,8 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
         count = sum(map(len, left.values()))
         console.print(
             f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
-            f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}"
+            f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}",
+            soft_wrap=True,
         )
         _train_cells(folder, sweep, left, data, console)
     return sweep.out

@@ -88,12 +88,15 @@ def test_the_second_of_two_runs_on_one_folder_is_refused(whole, tmp_path):
     out = tmp_path / "out"
     process = start([*RUN, "--out", str(out)])
     wait_for_rows(process, out, 1)
+    process.send_signal(signal.SIGSTOP)  # it waits, and holds the folder
     for flag in ([], ["--overwrite"], ["--resume"]):
         second = run([*RUN, "--out", str(out), *flag])
         assert second.returncode == 1
         assert "Traceback" not in second.stderr
         assert "another process is writing to" in second.stderr or not flag
-    assert process.wait(120) == 0
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
     assert results_of(out) == results_of(whole)
 
 
