@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
 
 from . import artifacts, display, plots
@@ -17,22 +19,23 @@ from .configs import Colocalization, Config, differences, settings_of
 from .data import Dataset, load_source
 from .errors import OutputError
 from .folder import Folder
-from .loop import fit, initial_model
+from .loop import SHOWN, fit, initial_model
 from .specs import ModelSpec
 from .tensorboard import write_events
 from .trained import Row, Trained
 from .validation import with_validation
 
 FIGURE, CURVES, CHECKPOINTS = "figure.png", "curves.png", "checkpoints"
-MODELS, PROFILE, EVENTS = "models", "profile", "tensorboard"
+MODELS, EXAMPLES = "models", "examples"
+PROFILE, EVENTS = "profile", "tensorboard"
 
 
 def run_experiment(name: str, config: Config, console: Console) -> Path:
     """Train the models of a configuration; return the folder of the results.
 
     The folder then holds ``metrics.jsonl``, ``results.json``, the weights of each model
-    in ``models``, ``figure.png`` and ``curves.png``; with ``config.animate`` also a GIF
-    of each model with transformers.
+    in ``models``, some held-out images in ``examples``, ``figure.png`` and
+    ``curves.png``; with ``config.animate`` also a GIF of each model with transformers.
 
     Raises:
       DataError: the data is missing or corrupt. The folder is not changed.
@@ -58,6 +61,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
 def _file_names(config: Config) -> list[str]:
     """The names of the files that a run writes, but for those in its states."""
     names = [METRICS, RESULTS, FIGURE, CURVES]
+    names += [f"{EXAMPLES}/{index}.png" for index in range(SHOWN)]
     for spec in config.models:
         ranks = ("best", *(f"best-{n}" for n in range(2, config.keep + 1)), "last")
         files = [f"{MODELS}/{spec.name}/{rank}.safetensors" for rank in ranks]
@@ -91,18 +95,31 @@ def _train_and_write(
     for remark in (text for run in trained for text in display.remarks(run)):
         console.print(remark, soft_wrap=True)
     _draw_figures(folder, trained, console, config.animate)
+    has_examples = _write_examples(folder, trained[-1].snapshots.images)
     # as long as there are states, the run counts as stopped and can be resumed
     for spec in config.models:
         _checkpoint(folder, spec).remove()
     model = folder.path / MODELS / trained[-1].spec.name
+    images = folder.path / EXAMPLES if has_examples else "IMAGE ..."
     console.print(
-        f"use this model: python -m train predict {model} IMAGE ... --resize",
-        soft_wrap=True,
+        f"use this model: python -m train predict {model} {images}", soft_wrap=True
     )
 
 
 def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:
     return Checkpoint(folder, f"{CHECKPOINTS}/{spec.name}")
+
+
+def _write_examples(folder: Folder, images: np.ndarray) -> bool:
+    """Write held-out images ``(n, *size, C)`` as PNG files, if they are pictures."""
+    is_picture = images.ndim == 4 and images.shape[-1] in (1, 3)
+    if not is_picture or images.min() < 0 or images.max() > 1:
+        return False
+    pixels = np.rint(255 * images).astype(np.uint8)
+    pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    for index, image in enumerate(pixels):
+        folder.write(f"{EXAMPLES}/{index}.png", Image.fromarray(image).save)
+    return True
 
 
 def _draw_figures(
