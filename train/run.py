@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from . import artifacts, display, plots
 from .artifacts import METRICS, RESULTS
 from .checkpoints import Checkpoint
 from .configs import Colocalization, Config, differences, settings_of
-from .data import Dataset, load_source
+from .data import Dataset, load_source, sha256_of
 from .errors import OutputError
 from .folder import Folder
 from .loop import SHOWN, fit, initial_model
@@ -53,7 +54,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
         initial_model(config, spec, data)
     words = f"{name}: {describe(data)}, on {artifacts.device()}"
     console.print(words, soft_wrap=True)
-    with claim(out, config, names) as folder:
+    with claim(out, config, names, data) as folder:
         _train_and_write(name, config, data, folder, console)
     return out
 
@@ -139,9 +140,15 @@ def _draw_figures(
 
 
 def check_folder(
-    out: Path, config: Config | Colocalization, names: Sequence[str]
+    out: Path,
+    config: Config | Colocalization,
+    names: Sequence[str],
+    data: Dataset | None = None,
 ) -> None:
-    """Raise OutputError unless the run may write files of these names to ``out``."""
+    """Raise OutputError unless the run may write files of these names to ``out``.
+
+    A run that is resumed must have the same settings and, where they are given, data.
+    """
     folder = Folder(out, "run")
     marker = folder.marker()
     folder.check(names)
@@ -158,15 +165,21 @@ def check_folder(
             f"{out} holds a run that was stopped. Continue it with --resume, name "
             "another folder with --out, or start again with --overwrite"
         )
-    if differ := differences(marker.settings, settings_of(config)):
+    if differ := differences(marker.settings, _identity(config, data)):
         raise OutputError(
             f"{out} holds a run with other settings, so it cannot be resumed: {differ}"
         )
 
 
+def _identity(config: Config | Colocalization, data: Dataset | None) -> dict[str, Any]:
+    """The settings that determine the results, and the digest of the data."""
+    digest = {"data_sha256": sha256_of(data)} if data else {}
+    return settings_of(config) | digest
+
+
 @contextmanager
 def claim(
-    out: Path, config: Config | Colocalization, names: Sequence[str]
+    out: Path, config: Config | Colocalization, names: Sequence[str], data: Dataset
 ) -> Iterator[Folder]:
     """A context in which ``out`` is this run's folder, and no other process may write.
 
@@ -174,9 +187,9 @@ def claim(
     """
     folder = Folder(out, "run")
     with folder.locked():
-        check_folder(out, config, names)
+        check_folder(out, config, names, data)
         if folder.marker() is None or not config.resume:
-            folder.begin(settings_of(config))
+            folder.begin(_identity(config, data))
         yield folder
 
 
