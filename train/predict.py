@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 SHOWN = 10  # images in the figure
 LONGEST_TITLE = 18  # characters above an image
 
-Images = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGES...")]
+Images = Annotated[
+    tuple[Path, ...],
+    tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(at least one)"),
+]
 
 
 @dataclass(frozen=True)

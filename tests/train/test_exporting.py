@@ -1,6 +1,7 @@
 """Exported models: the same predictions, from jax alone."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -15,9 +16,10 @@ from trainings import card as card_of
 
 import train
 from train.__main__ import main
-from train.cards import read_card
+from train.cards import read_card, write_checked
 from train.exported import load_exported
 from train.exporting import PLATFORMS, exported_program
+from train.files import write_file
 from train.models import build
 from train.specs import ModelSpec
 
@@ -92,12 +94,7 @@ def test_the_program_is_for_all_platforms_and_calls_no_kernel(trained, kernel):
     assert "stn_jax" in compiled_here  # the kernel's calls are found by their name
     program = export.deserialize(bytearray(exported_program(model, card)))
     assert program.platforms == PLATFORMS
-    text = program.mlir_module()
-    calls = {
-        line.split("custom_call @")[1].split("(")[0]
-        for line in text.splitlines()
-        if "custom_call @" in line
-    }
+    calls = set(re.findall(r"custom_call @(\w+)", program.mlir_module()))
     assert calls <= {"shape_assertion"}
 
 
@@ -125,13 +122,12 @@ def test_a_flipped_bit_is_refused(program, tmp_path, capsys, at):
 
 
 def test_what_is_no_program(tmp_path, capsys):
-    from functools import partial
-
-    from train.cards import write_checked
-    from train.exporting import _write_beside
-
     path = tmp_path / "a.stablehlo"
-    write_checked(partial(_write_beside, path), path.name, b"no program", card_of())
+
+    def write(name, save):
+        return write_file(tmp_path / name, save)
+
+    write_checked(write, path.name, b"no program", card_of())
     assert main(["predict", str(path), "a.png"]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: jax {jax.__version__} cannot load {path}")
