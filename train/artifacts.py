@@ -188,9 +188,9 @@ def checked_document(document: Any, path: Path) -> dict[str, Any]:
                 float(result[name])
         data = document["data"]
         texts = (data["name"], document["date"], document["device"])
+        numbers = (int(data["test_images"]), len(document["versions"].items()))
         if not document["models"] or not all(isinstance(x, str) for x in texts):
-            raise ValueError("they are incomplete")
-        int(data["test_images"]), dict(document["versions"])
+            raise ValueError(f"they are incomplete: {texts}, {numbers}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(
             f"{path} does not hold the results of a training: {error!r}"

@@ -107,12 +107,14 @@ def read_card(file: Path) -> Card:
     """
     path = file.with_name(f"{file.name}.json")
     try:
-        content = json.loads(path.read_text())
-        digest = content.pop("card_sha256")
-        if digest != _card_digest(content) or content.pop("format") != FORMAT:
-            raise ValueError("its digest does not match its content")
+        text = path.read_text()
+        content = json.loads(text)
+        del content["card_sha256"], content["format"]
         tuples = {k: tuple(v) for k, v in content.items() if isinstance(v, list)}
-        return Card(**content | tuples)
+        card = Card(**content | tuples)
+        if text != _to_json(card):
+            raise ValueError("its digest does not match its content")
+        return card
     except FileNotFoundError:
         raise ResultsError(f"{path}: no such file; {file.name} needs it") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -64,7 +64,7 @@ class Checkpoint:
         try:
             with TemporaryDirectory(prefix="stn_jax-") as temporary:
                 state = Path(temporary).absolute() / str(step)
-                _write(state, arrays, record)
+                _write_state(state, arrays, record)
                 self.folder.copy(state, f"{self.name}/{step}")
         except OutputError:
             self._keep(earlier)
@@ -78,7 +78,7 @@ class Checkpoint:
         for step in self.steps:
             path = self.folder.path / self.name / str(step)
             try:
-                return _read(path.absolute())
+                return _read_state(path.absolute())
             except (ValueError, KeyError, TypeError, OSError) as error:
                 warnings.warn(
                     f"{path} is corrupt ({error}); the state before it is used",
@@ -101,7 +101,7 @@ class Checkpoint:
         self.folder.remove(*(f for f in self._files if self._step(f) not in steps))
 
 
-def _write(
+def _write_state(
     path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
 ) -> None:
     empty = {k: (x.dtype.name, x.shape) for k, x in arrays.items() if x.size == 0}
@@ -118,7 +118,7 @@ def _write(
         )
 
 
-def _read(path: Path) -> State:
+def _read_state(path: Path) -> State:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         saved = checkpointer.restore(
             path,

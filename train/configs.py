@@ -31,7 +31,7 @@ Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 OnNan = Literal["stop", "skip"]
 DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz|DIR")]
-KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME")]
+KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME ...")]
 
 SCHEDULES: dict[Schedule, dict[str, Any]] = {
     "fast": {

@@ -8,9 +8,9 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def read_idx(
     Raises:
       DataError: the file is missing, corrupt, or larger than the limit.
     """
-    with _opened(path) as file:
+    with _open_idx(path) as file:
         shape, content = _announced(path, file)
         expected = len(content) + prod(shape)
         check_size(str(path), expected, limit)
@@ -105,7 +105,7 @@ def read_idx(
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
-def _announced(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bytearray]:
+def _announced(path: Path, file: BufferedIOBase) -> tuple[tuple[int, ...], bytearray]:
     """The shape that a file announces, and the bytes of its header."""
     # two zeros, 8 for unsigned bytes, the number of axes; then the axes' lengths
     magic = file.read(4)
@@ -118,7 +118,7 @@ def _announced(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bytearray]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _open_idx(path: Path) -> Iterator[BufferedIOBase]:
     """Open a file, decompressing it if it is gzipped; report what goes wrong."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

@@ -81,10 +81,13 @@ def fit(
         on_row(row)
     with Interruption() as interruption:
         saver = _Saver(training, checkpoint, 60 * config.checkpoint_minutes)
-        for row in training.advance(trace):
-            on_row(row)
-            if row["seed"] == seeds[-1]:
-                saver.save_when_due(interruption.signal)
+        try:
+            for row in training.advance(trace):
+                on_row(row)
+                if row["seed"] == seeds[-1]:
+                    saver.save_if_needed(interruption.signal)
+        except Diverged as error:
+            raise Diverged(f"{error} {saver.last_state}") from None
     return training.trained()
 
 
@@ -99,14 +102,21 @@ class _Saver:
         self.saved_at = time.perf_counter()
         self.step = training.step
 
-    def save_when_due(self, signal: int | None) -> None:
+    def save_if_needed(self, signal: int | None) -> None:
         """Save the state if it is time; raise Stopped if a signal has arrived."""
         is_over = self.training.step == self.training.config.steps
-        is_due = time.perf_counter() - self.saved_at >= self.every
-        if is_over or is_due or signal:
+        is_time = time.perf_counter() - self.saved_at >= self.every
+        if is_over or is_time or signal:
             self._save()
         if signal and not is_over:
             raise Stopped(signal, self.step)
+
+    @property
+    def last_state(self) -> str:
+        """Which state is on the disk, in words."""
+        if self.step == 0:
+            return "No state had been saved."
+        return f"The state of step {self.step:,} is kept."
 
     def _save(self) -> None:
         try:
@@ -210,10 +220,14 @@ class _Fit:
         is_finite = sums.pop("params_are_finite").all()
         if self.config.on_nan == "skip" or (first > last and is_finite):
             return
-        raise Diverged(
+        what = (
             f"the loss of {self.spec.name} is NaN or infinite in step {first:,}"
             if first <= last
             else f"weights of {self.spec.name} are NaN or infinite after step {last:,}"
+        )
+        raise Diverged(
+            f"{what}. Try a lower --learning-rate or --localization-learning-rate, "
+            "--clip 1, or --on-nan skip, which leaves such steps out."
         )
 
     def _evaluate(self, rows: list[Row]) -> None:

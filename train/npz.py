@@ -45,7 +45,7 @@ def load_npz(
         names = file_names(path, _names(archive), keys)
         sizes = [_size(path, archive, name) for name in names.values()]
         check_size(str(path), sum(sizes), limit)
-        arrays = {role: _read(archive, name) for role, name in names.items()}
+        arrays = {role: _read_npz(archive, name) for role, name in names.items()}
     shown = {role: f"{path}: {shortened(name)}" for role, name in names.items()}
     return _dataset(path, arrays, shown)
 
@@ -116,7 +116,7 @@ def load_images(path: Path, limit: float = DATA_LIMIT) -> tuple[str, np.ndarray]
                 f"{listed(present)}."
             )
         check_size(str(path), _size(path, archive, chosen[0]), limit)
-        return chosen[0], _read(archive, chosen[0])
+        return chosen[0], _read_npz(archive, chosen[0])
 
 
 # members of the archive
@@ -218,6 +218,6 @@ def _array_header(where: str, file: io.BytesIO) -> tuple[tuple[int, ...], Any]:
     return shape, dtype
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def _read_npz(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(_info(archive, name)) as file:
         return np.lib.format.read_array(file, allow_pickle=False)

@@ -44,12 +44,12 @@ def read_header(path: Path) -> Header:
     Raises:
       DataError: the file is missing, or no image that :func:`read_picture` reads.
     """
-    with _opened(path) as image:
+    with _open_picture(path) as image:
         width, height = image.size
         # a PNG may state its orientation behind its pixels, which are not decoded here;
         # Pillow turns a TIFF itself
         stated = image.format not in ("PNG", "TIFF") or "exif" in image.info
-        turned = image.format != "TIFF" and stated and _orientation(image) >= 5
+        turned = stated and _orientation(image) >= 5
         size = (width, height) if turned else (height, width)
         return Header(size, _is_gray(image))
 
@@ -71,7 +71,7 @@ def read_picture(path: Path, channels: int) -> np.ndarray:
     Raises:
       DataError: the file is missing, corrupt or truncated, no image, or too large.
     """
-    with _opened(path) as image:
+    with _open_picture(path) as image:
         upright = ImageOps.exif_transpose(image) or image
         opaque = _opaque(path, upright)
         pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"))
@@ -105,7 +105,7 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _open_picture(path: Path) -> Iterator[Image.Image]:
     """Open an image; turn what Pillow raises, also later, into a DataError."""
     if not os.path.isfile(path):
         raise DataError(f"{path}: {_why_no_file(path)}.")

@@ -98,8 +98,8 @@ def find_weights(path: Path) -> Path:
 
 def write_weights(folder: Folder, name: str, params: nnx.State, card: Card) -> Path:
     """Write weights to ``name.safetensors`` and, after them, their card."""
-    metadata = {"format": "flax", "model": card.model, "step": str(card.step)}
-    content = to_safetensors(arrays_of(params), metadata)
+    # of several entries, safetensors would write one order or another
+    content = to_safetensors(arrays_of(params), {"format": "flax"})
     return write_checked(folder.write, f"{name}{SUFFIX}", content, card)
 
 

@@ -223,6 +223,15 @@ def test_truncated_files(tmp_path, rng, suffix):
             read_picture(path, 3)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_a_header_is_read_without_the_pixels(tmp_path, rng, suffix):
+    pixels = rng.integers(0, 256, size=(40, 50, 3)).astype(np.uint8)
+    path = write(tmp_path / f"a{suffix}", pixels)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert read_header(path) == ((40, 50), False)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif"])
 def test_changed_bytes_never_cause_another_error(tmp_path, rng, suffix):
     pixels = rng.integers(0, 256, size=(9, 8, 3)).astype(np.uint8)
