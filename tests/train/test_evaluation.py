@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_predict import MODEL
 
 import train
@@ -57,6 +58,25 @@ def test_all_numbers_follow_from_the_predictions(trained, tmp_path, capsys):
     )
     columns = ["class", "images", "error", "precision", "recall", "confused", "with"]
     assert heading.split() == columns
+
+
+def test_a_folder_with_the_name_of_the_dataset(trained, tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    document = evaluated(trained / MODEL, tmp_path / "a.json")
+    assert document["data"]["name"] == "digits"
+
+
+def test_a_folder_of_images_gets_the_models_size(trained, rng, tmp_path):
+    for part in ("train", "test"):
+        for index in range(20):
+            folder = tmp_path / "images" / part / f"{index % 10}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (20, 40), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    options = ("--dataset", tmp_path / "images")
+    document = evaluated(trained / MODEL, tmp_path / "a.json", *options)
+    assert document["images"] == 20
 
 
 def test_the_training_images(trained, tmp_path, capsys):
