@@ -84,7 +84,7 @@ def _command(arguments: list[str]) -> int:
         case ["run", name, *options] if not name.startswith("-"):
             _run(name, options)
         case ["table", *options]:
-            _table(options)
+            _train_table(options)
         case ["predict", *options]:
             from .predict import Predict, run_prediction
 
@@ -179,7 +179,7 @@ def _configuration(command: str, name: str, options: list[str]) -> Any:
     return _parse(Config, options, command, default)
 
 
-def _table(options: list[str]) -> None:
+def _train_table(options: list[str]) -> None:
     """Train a table of models with these options, and print the report."""
     from rich.console import Console
 

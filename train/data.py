@@ -44,7 +44,7 @@ def load(
     Raises:
       DataError: the data is missing or corrupt, or needs more than the limit.
     """
-    kind = _kind(dataset)
+    kind = kind_of(dataset)
     for option, value, goes_with, what in (
         ("--data-dir", data_dir, "mnist", "--dataset mnist"),
         ("--keys", keys, "npz", "--dataset FILE.npz"),
@@ -75,8 +75,8 @@ def load_source(source: Source) -> Dataset:
     )
 
 
-def _kind(dataset: str) -> str:
-    """The kind of source that ``--dataset`` names."""
+def kind_of(dataset: str) -> str:
+    """The kind of source that ``--dataset`` names: digits, mnist, npz or folder."""
     if dataset in ("digits", "mnist"):
         return dataset
     if dataset.lower().endswith(".npz"):

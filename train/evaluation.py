@@ -21,7 +21,7 @@ from .cards import Card
 from .columns import aligned
 from .configs import DatasetOption, KeysOption
 from .confusion import OfClass, by_class, confusion_figure, counts_of
-from .data import load, sha256_of
+from .data import kind_of, load, sha256_of
 from .errors import ConfigError, DataError
 from .evaluate import (
     CHUNK,
@@ -143,7 +143,7 @@ def _data(options: Evaluate, card: Card) -> Dataset:
     if dataset is None:
         dataset = config["dataset"]
         keys = keys or tuple(config.get("keys", ()))
-    if image_size is None and Path(dataset).is_dir():
+    if image_size is None and kind_of(dataset) == "folder":
         image_size = card.digit_size
     data = load(
         dataset,

@@ -15,7 +15,7 @@ import numpy as np
 from .cards import Card
 from .errors import DataError
 from .exported import SUFFIX, load_exported
-from .inputs import Input, prepare, standardized
+from .inputs import Input, normalized, prepare
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -85,12 +85,12 @@ def classify(
     batch = np.zeros((size, *model.card.input_shape), np.float32)
     for start in range(0, len(inputs), batch_size):
         part = inputs[start : start + size]
-        images = [_read(item, model.card, resize) for item in part]
+        images = [_read_or_error(item, model.card, resize) for item in part]
         batch[:] = 0
         for row, image in zip(batch, images, strict=False):
             if isinstance(image, np.ndarray):
                 row[:] = image
-        logits = model.logits(standardized(batch, model.card))
+        logits = model.logits(normalized(batch, model.card))
         probabilities = np.asarray(jax.nn.softmax(logits))
         for item, image, of in zip(part, images, probabilities, strict=False):
             if isinstance(image, DataError):
@@ -99,7 +99,7 @@ def classify(
                 yield Prediction(item.name, image, of)
 
 
-def _read(item: Input, card: Card, resize: bool) -> np.ndarray | DataError:
+def _read_or_error(item: Input, card: Card, resize: bool) -> np.ndarray | DataError:
     """An image, or the error that says why it cannot be used."""
     try:
         return prepare(item, card, resize)

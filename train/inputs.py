@@ -75,7 +75,7 @@ def prepare(item: Input, card: Card, resize: bool) -> np.ndarray:
     return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
 
 
-def standardized(images: np.ndarray, card: Card) -> np.ndarray:
+def normalized(images: np.ndarray, card: Card) -> np.ndarray:
     """Images in ``card.input_range`` as the model takes them."""
     return (images - np.float32(card.mean)) / np.float32(card.std)
 

@@ -24,7 +24,7 @@ from .errors import ConfigError, DataError
 from .exported import SUFFIX
 from .files import check_new, check_suffix, write_file
 from .inference import Prediction, Unusable, classify, load_any
-from .inputs import find_inputs, standardized
+from .inputs import find_inputs, normalized
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 SHOWN = 10  # images in the figure
 LONGEST_TITLE = 18  # characters above an image
 
-Images = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGES...")]
+Images = Annotated[
+    tuple[Path, ...],
+    tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(at least one)"),
+]
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ def _figure(module: nnx.Module, card: Card, shown: Sequence[Prediction]) -> Figu
 
     images = np.stack([result.image for result in shown])
     params = [
-        transformer.localize(jnp.asarray(standardized(images, card)))
+        transformer.localize(jnp.asarray(normalized(images, card)))
         for transformer in transformers_on_input(module)
     ]
     best = [_Row.of(result, card.classes).likeliest[0] for result in shown]

@@ -6,7 +6,7 @@ from PIL import Image
 from trainings import card
 
 from train.errors import DataError
-from train.inputs import find_inputs, prepare, standardized
+from train.inputs import find_inputs, normalized, prepare
 from train.pictures import fit_into
 
 GRAY, COLOR, PAIR = card(), card(input_shape=(6, 8, 3)), card(input_shape=(6, 8, 2))
@@ -189,4 +189,4 @@ def test_arrays_have_a_limit(tmp_path):
 
 def test_images_are_standardized_with_the_cards_numbers():
     x = np.array([[0.0, 1.0]], np.float32)
-    np.testing.assert_allclose(standardized(x, card(mean=0.25, std=0.5)), [[-0.5, 1.5]])
+    np.testing.assert_allclose(normalized(x, card(mean=0.25, std=0.5)), [[-0.5, 1.5]])
