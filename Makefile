@@ -36,7 +36,7 @@ test-faults: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 -m faults tests/train/test_faults.py
 
 soak: $(VENV)/test
-	PYTHONPATH=.:tests:tests/train $(BIN)/python tests/train/soak.py --minutes 20
+	PYTHONPATH=.:tests $(BIN)/python tests/train/soak.py --minutes 20
 
 bench: $(VENV)/bench
 	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"

@@ -106,7 +106,8 @@ figure
 # %%
 from dataclasses import replace
 
-from train import configs, data, loop, plots, validation
+from train import configs, data, loop, plots
+from train.data import validation
 
 _, config = configs.CONFIGS["demo"]
 if FAST:

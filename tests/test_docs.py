@@ -13,9 +13,10 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from train import artifacts, tables
+from train import tables
 from train.configs import CONFIGS
 from train.paper import ERRORS
+from train.storage import artifacts
 
 README = (ROOT / "README.md").read_text()
 NOTEBOOK = ROOT / "colab" / "spatial_transformer.ipynb"

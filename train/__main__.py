@@ -86,15 +86,15 @@ def _command(arguments: list[str]) -> int:
         case ["table", *options]:
             _train_table(options)
         case ["predict", *options]:
-            from .predict import Predict, run_prediction
+            from .use.predict import Predict, run_prediction
 
             return int(run_prediction(_parse(Predict, options, "predict")) > 0)
         case ["export", *options]:
-            from .exporting import Export, run_export
+            from .use.exporting import Export, run_export
 
             print(run_export(_parse(Export, options, "export")), flush=True)
         case ["evaluate", *options]:
-            from .evaluation import Evaluate, run_evaluation
+            from .use.evaluation import Evaluate, run_evaluation
 
             print(run_evaluation(_parse(Evaluate, options, "evaluate")), flush=True)
         case ["summary", name, *options] if not name.startswith("-"):
@@ -153,7 +153,7 @@ def _run(name: str, options: list[str]) -> None:
 def _summary(name: str, options: list[str]) -> None:
     """Print a summary of the named configuration with these options of run."""
     from .configs import Colocalization
-    from .summary import summaries
+    from .use.summary import summaries
 
     config = _configuration("summary", name, options)
     if isinstance(config, Colocalization):

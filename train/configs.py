@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
-from .arrays import DATA_LIMIT
 from .errors import ConfigError
 from .specs import MODELS, ModelOption, ModelSpec
 
@@ -56,6 +55,8 @@ SCHEDULES: dict[Schedule, dict[str, Any]] = {
 
 # with two transformers, one of them can lose its digit if there is no penalty
 OUTSIDE_PENALTY: dict[Task, float] = {"addition": 1.0}
+
+DATA_LIMIT = 8.0  # GB
 
 # settings that do not change the results
 WITHOUT_EFFECT = (

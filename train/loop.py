@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from .checkpoints import Checkpoint
 from .configs import Config, differences, settings_of
 from .data import Dataset, sha256_of
 from .errors import ConfigError, Diverged, OutputError, Stopped
@@ -26,6 +25,7 @@ from .objective import make_optimizer
 from .profiling import Profile
 from .specs import ModelSpec
 from .steps import Batch, TrainState, batch_indices, means, train_steps
+from .storage.checkpoints import Checkpoint
 from .tasks import class_names, examples
 from .trained import Kept, Row, Snapshots, Trained
 

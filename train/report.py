@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from . import artifacts, plots
+from . import plots
 from .configs import Task
 from .errors import ResultsError
-from .folder import Folder
 from .paper import ERRORS
 from .specs import MODELS, ModelSpec
+from .storage import artifacts
+from .storage.folder import Folder
 from .tables import Cells, Document, cells_of, task_tables, tasks_of
 from .trained import Snapshots
 

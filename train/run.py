@@ -13,18 +13,18 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from . import artifacts, display, plots
-from .artifacts import METRICS, RESULTS
-from .checkpoints import Checkpoint
+from . import display, plots
 from .configs import Colocalization, Config, differences, settings_of
-from .data import Dataset, load_source, sha256_of
+from .data import Dataset, load_source, sha256_of, with_validation
 from .errors import OutputError
-from .folder import Folder
 from .loop import SHOWN, fit, initial_model
 from .specs import ModelSpec
+from .storage import artifacts
+from .storage.artifacts import METRICS, RESULTS
+from .storage.checkpoints import Checkpoint
+from .storage.folder import Folder
 from .tensorboard import write_events
 from .trained import Row, Trained
-from .validation import with_validation
 
 FIGURE, CURVES, CHECKPOINTS = "figure.png", "curves.png", "checkpoints"
 MODELS, EXAMPLES = "models", "examples"

@@ -16,8 +16,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from . import artifacts, display
-from .checkpoints import Checkpoint
+from . import display
 from .configs import (
     DISTORTED,
     TASKS,
@@ -28,13 +27,14 @@ from .configs import (
     settings_of,
     with_defaults,
 )
-from .data import Dataset, load_source, sha256_of
+from .data import Dataset, load_source, sha256_of, with_validation
 from .errors import ConfigError, Diverged, OutputError
-from .folder import Folder
 from .loop import fit
 from .specs import ModelOption, ModelSpec
+from .storage import artifacts
+from .storage.checkpoints import Checkpoint
+from .storage.folder import Folder
 from .trained import Trained
-from .validation import with_validation
 
 Cell = tuple[Task, ModelSpec]
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from .artifacts import RESULTS, read_document
 from .configs import SCHEDULES, Task, with_defaults
 from .paper import ERRORS
 from .specs import MODELS, ModelSpec
+from .storage.artifacts import RESULTS, read_document
 
 Document = dict[str, Any]  # a run's results and their provenance
 Cells = dict[tuple[Task, ModelSpec], list[dict[str, Any]]]  # a model's results by seed

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ConfigError
-from .folder import Folder
+from .storage.folder import Folder
 from .trained import Row
 
 NOT_METRICS = ("model", "seed", "step")

@@ -35,13 +35,13 @@ from faults import (
     wait_for_rows,
 )
 
-from train import artifacts
-from train.checkpoints import Checkpoint
 from train.configs import CONFIGS
 from train.data import load
 from train.errors import ResultsError
-from train.folder import Folder
-from train.weights import load_model
+from train.storage import artifacts
+from train.storage.checkpoints import Checkpoint
+from train.storage.folder import Folder
+from train.storage.weights import load_model
 
 KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 

@@ -8,7 +8,6 @@ from flax import nnx
 from trainings import CNN
 
 from stn_jax.transforms import Attention
-from train import artifacts
 from train.__main__ import main
 from train.classifiers import LeanCNN
 from train.colocalization import experiment, locating
@@ -18,8 +17,9 @@ from train.colocalization.networks import Encoder, Patch, patch_transformer
 from train.colocalization.scenes import Scenes, intersection_over_union, scene
 from train.configs import Colocalization, Config
 from train.data import load
-from train.folder import LOCK, MARKER
 from train.loop import fit
+from train.storage import artifacts
+from train.storage.folder import LOCK, MARKER
 
 
 def test_intersection_over_union():

@@ -27,7 +27,7 @@ from faults import (
 )
 
 from train.__main__ import main
-from train.weights import load_model
+from train.storage.weights import load_model
 
 pytestmark = pytest.mark.faults
 KILLS = 20

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from trainings import SETUP, ST_CNN, begun, few
 
-from train import artifacts, plots
+from train import plots
 from train.data import load
 from train.loop import fit
 from train.specs import ModelSpec
+from train.storage import artifacts
 
 
 @pytest.fixture(scope="module")

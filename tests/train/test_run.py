@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from train.__main__ import main
-from train.checkpoints import Checkpoint
 from train.data import load, sha256_of
-from train.folder import LOCK, MARKER
-from train.validation import with_validation
+from train.data.validation import with_validation
+from train.storage.checkpoints import Checkpoint
+from train.storage.folder import LOCK, MARKER
 
 
 def npz(path, rng, size=(20, 24), channels=3, classes=4):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from trainings import few
 
-from train import artifacts, sweep
+from train import sweep
 from train.__main__ import main
 from train.configs import (
     CONFIGS,
@@ -13,9 +13,10 @@ from train.configs import (
 )
 from train.data import load
 from train.errors import ConfigError
-from train.folder import LOCK, MARKER
 from train.loop import fit
 from train.specs import ModelSpec
+from train.storage import artifacts
+from train.storage.folder import LOCK, MARKER
 from train.sweep import Sweep
 
 

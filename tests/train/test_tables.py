@@ -4,7 +4,7 @@ import json
 
 from trainings import CNN, config
 
-from train import artifacts, tables
+from train import tables
 from train.__main__ import main
 from train.configs import (
     Config,
@@ -12,6 +12,7 @@ from train.configs import (
     with_defaults,
 )
 from train.specs import ModelSpec
+from train.storage import artifacts
 
 DATA = {"name": "mnist", "test_images": 10, "validation_images": 5}
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from .. import artifacts, display
-from ..artifacts import METRICS, RESULTS
+from .. import display
 from ..classifiers import LeanCNN
 from ..configs import Colocalization, Config
-from ..data import Dataset, load_source
-from ..folder import Folder
+from ..data import Dataset, load_source, with_validation
 from ..loop import fit
 from ..run import CHECKPOINTS, FIGURE, check_folder, claim
 from ..specs import ModelSpec
+from ..storage import artifacts
+from ..storage.artifacts import METRICS, RESULTS
+from ..storage.folder import Folder
 from ..tasks import as_floats
-from ..validation import with_validation
 from .figures import located_figure, located_row, located_table
 from .locating import Located, locate
 from .networks import Encoder

@@ -1,0 +1,46 @@
+"""Datasets as arrays, and the limit of their size."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+
+
+class Split(NamedTuple):
+    """A part of a dataset."""
+
+    images: np.ndarray
+    """``(N, H, W, C)``, bytes or floats in [0, 1]."""
+    labels: np.ndarray
+    """``(N,)``, int32, from 0."""
+
+
+class Dataset(NamedTuple):
+    """Images with labels, and the names of the classes."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    """The classes' names, in the order of the labels."""
+    validation: Split | None = None
+    """Images that are neither trained on nor tested on; None if the dataset has no such
+    part of its own."""
+
+
+def check_size(what: str, num_bytes: int, limit: float) -> None:
+    """Raise DataError if data would need more than ``limit`` GB (10^9 bytes).
+
+    Callers compute ``num_bytes`` from the headers, before they decompress anything.
+    """
+    if num_bytes > limit * 1e9:
+        size = num_bytes / 1e9
+        raise DataError(
+            f"{what} needs {f'{size:,.0f}' if size >= 100 else f'{size:.3g}'} GB when "
+            f"decompressed; the limit is {limit:g} GB. If the memory suffices, raise "
+            f"the limit with --data-limit {math.ceil(size)}."
+        )
