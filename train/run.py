@@ -7,32 +7,36 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
 
 from . import artifacts, display, plots
 from .artifacts import METRICS, RESULTS
 from .checkpoints import Checkpoint
 from .configs import Colocalization, Config, differences, settings_of
-from .data import Dataset, load_source
+from .data import Dataset, load_source, sha256_of
 from .errors import OutputError
 from .folder import Folder
-from .loop import fit, initial_model
+from .loop import SHOWN, fit, initial_model
 from .specs import ModelSpec
 from .tensorboard import write_events
 from .trained import Row, Trained
 from .validation import with_validation
 
 FIGURE, CURVES, CHECKPOINTS = "figure.png", "curves.png", "checkpoints"
-MODELS, PROFILE, EVENTS = "models", "profile", "tensorboard"
+MODELS, EXAMPLES = "models", "examples"
+PROFILE, EVENTS = "profile", "tensorboard"
 
 
 def run_experiment(name: str, config: Config, console: Console) -> Path:
     """Train the models of a configuration; return the folder of the results.
 
     The folder then holds ``metrics.jsonl``, ``results.json``, the weights of each model
-    in ``models``, ``figure.png`` and ``curves.png``; with ``config.animate`` also a GIF
-    of each model with transformers.
+    in ``models``, some held-out images in ``examples``, ``figure.png`` and
+    ``curves.png``; with ``config.animate`` also a GIF of each model with transformers.
 
     Raises:
       DataError: the data is missing or corrupt. The folder is not changed.
@@ -48,8 +52,9 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     data = with_validation(load_source(config), config.validation)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
-    console.print(f"{name}: {describe(data)}, on {artifacts.device()}")
-    with claim(out, config, names) as folder:
+    words = f"{name}: {describe(data)}, on {artifacts.device()}"
+    console.print(words, soft_wrap=True)
+    with claim(out, config, names, data) as folder:
         _train_and_write(name, config, data, folder, console)
     return out
 
@@ -57,6 +62,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
 def _file_names(config: Config) -> list[str]:
     """The names of the files that a run writes, but for those in its states."""
     names = [METRICS, RESULTS, FIGURE, CURVES]
+    names += [f"{EXAMPLES}/{index}.png" for index in range(SHOWN)]
     for spec in config.models:
         ranks = ("best", *(f"best-{n}" for n in range(2, config.keep + 1)), "last")
         files = [f"{MODELS}/{spec.name}/{rank}.safetensors" for rank in ranks]
@@ -90,15 +96,31 @@ def _train_and_write(
     for remark in (text for run in trained for text in display.remarks(run)):
         console.print(remark, soft_wrap=True)
     _draw_figures(folder, trained, console, config.animate)
+    has_examples = _write_examples(folder, trained[-1].snapshots.images)
     # as long as there are states, the run counts as stopped and can be resumed
     for spec in config.models:
         _checkpoint(folder, spec).remove()
-    best = f"{folder.path / MODELS / trained[-1].spec.name}"
-    console.print(f"use a model: python -m train predict {best} IMAGE ...")
+    model = folder.path / MODELS / trained[-1].spec.name
+    images = folder.path / EXAMPLES if has_examples else "IMAGE ..."
+    console.print(
+        f"use this model: python -m train predict {model} {images}", soft_wrap=True
+    )
 
 
 def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:
     return Checkpoint(folder, f"{CHECKPOINTS}/{spec.name}")
+
+
+def _write_examples(folder: Folder, images: np.ndarray) -> bool:
+    """Write held-out images ``(n, *size, C)`` as PNG files, if they are pictures."""
+    is_picture = images.ndim == 4 and images.shape[-1] in (1, 3)
+    if not is_picture or images.min() < 0 or images.max() > 1:
+        return False
+    pixels = np.rint(255 * images).astype(np.uint8)
+    pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    for index, image in enumerate(pixels):
+        folder.write(f"{EXAMPLES}/{index}.png", Image.fromarray(image).save)
+    return True
 
 
 def _draw_figures(
@@ -118,9 +140,15 @@ def _draw_figures(
 
 
 def check_folder(
-    out: Path, config: Config | Colocalization, names: Sequence[str]
+    out: Path,
+    config: Config | Colocalization,
+    names: Sequence[str],
+    data: Dataset | None = None,
 ) -> None:
-    """Raise OutputError unless the run may write files of these names to ``out``."""
+    """Raise OutputError unless the run may write files of these names to ``out``.
+
+    A run that is resumed must have the same settings and, where they are given, data.
+    """
     folder = Folder(out, "run")
     marker = folder.marker()
     folder.check(names)
@@ -137,15 +165,21 @@ def check_folder(
             f"{out} holds a run that was stopped. Continue it with --resume, name "
             "another folder with --out, or start again with --overwrite"
         )
-    if differ := differences(marker.settings, settings_of(config)):
+    if differ := differences(marker.settings, _identity(config, data)):
         raise OutputError(
             f"{out} holds a run with other settings, so it cannot be resumed: {differ}"
         )
 
 
+def _identity(config: Config | Colocalization, data: Dataset | None) -> dict[str, Any]:
+    """The settings that determine the results, and the digest of the data."""
+    digest = {"data_sha256": sha256_of(data)} if data else {}
+    return settings_of(config) | digest
+
+
 @contextmanager
 def claim(
-    out: Path, config: Config | Colocalization, names: Sequence[str]
+    out: Path, config: Config | Colocalization, names: Sequence[str], data: Dataset
 ) -> Iterator[Folder]:
     """A context in which ``out`` is this run's folder, and no other process may write.
 
@@ -153,9 +187,9 @@ def claim(
     """
     folder = Folder(out, "run")
     with folder.locked():
-        check_folder(out, config, names)
+        check_folder(out, config, names, data)
         if folder.marker() is None or not config.resume:
-            folder.begin(settings_of(config))
+            folder.begin(_identity(config, data))
         yield folder
 
 

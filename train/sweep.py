@@ -28,7 +28,7 @@ from .configs import (
     settings_of,
     with_defaults,
 )
-from .data import Dataset, load_source
+from .data import Dataset, load_source, sha256_of
 from .errors import ConfigError, Diverged, OutputError
 from .folder import Folder
 from .loop import fit
@@ -87,15 +87,19 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
     folder = Folder(sweep.out, "table")
     with folder.locked():
         is_new = folder.marker() is None
-        left = {cell: _left(folder, sweep, cell) for cell in sweep.cells}
+        for cell in sweep.cells:  # before the data are loaded, which takes longer
+            _left(folder, sweep, cell)
         share = sweep.training.validation
         data = with_validation(load_source(sweep.training), share)
+        digest = sha256_of(data)
+        left = {cell: _left(folder, sweep, cell, digest) for cell in sweep.cells}
         if is_new:
             folder.begin({})
         count = sum(map(len, left.values()))
         console.print(
             f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
-            f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}"
+            f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}",
+            soft_wrap=True,
         )
         _train_cells(folder, sweep, left, data, console)
     return sweep.out
@@ -123,8 +127,15 @@ def _train_cells(
         )
 
 
-def _left(folder: Folder, sweep: Sweep, cell: Cell) -> list[int]:
-    """The seeds of a cell without results; raise OutputError on other settings."""
+def _left(
+    folder: Folder, sweep: Sweep, cell: Cell, digest: str | None = None
+) -> list[int]:
+    """The seeds of a cell without results.
+
+    Raises:
+      OutputError: a result has other settings or, if the digest of the data is given,
+        other data.
+    """
     left = []
     for seed in range(sweep.seeds):
         names = [_file(cell, seed, f".{suffix}") for suffix in ("json", "jsonl", "npz")]
@@ -133,8 +144,13 @@ def _left(folder: Folder, sweep: Sweep, cell: Cell) -> list[int]:
             left.append(seed)
             continue
         path = folder.path / names[0]
-        stored = with_defaults(artifacts.read_json(path)["config"])
-        if differ := differences(stored, _cell_settings(sweep, cell)):
+        document = artifacts.read_document(path)
+        settings = _cell_settings(sweep, cell)
+        stored = with_defaults(document["config"])
+        if digest and "sha256" in document["data"]:
+            stored["data_sha256"] = document["data"]["sha256"]
+            settings["data_sha256"] = digest
+        if differ := differences(stored, settings):
             raise OutputError(
                 f"{path} was trained with other settings: {differ}. Name another "
                 "folder with --out"

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from .errors import DataError
 from .models import STN, build
@@ -82,10 +81,27 @@ def tutorial(state_dict: Mapping[str, np.ndarray]) -> STN:
         layer: Any = model
         for part in path:
             layer = getattr(layer, part)
-        kernel = _kernel(np.asarray(state_dict[f"{name}.weight"]), name)
-        _assign(layer.kernel, kernel, f"{name}.weight")
-        _assign(layer.bias, np.asarray(state_dict[f"{name}.bias"]), f"{name}.bias")
+        *window, inputs, outputs = layer.kernel[...].shape
+        weight = _checked(state_dict, f"{name}.weight", (outputs, inputs, *window))
+        bias = _checked(state_dict, f"{name}.bias", (outputs,))
+        layer.kernel[...] = jnp.asarray(_kernel(weight, name))
+        layer.bias[...] = jnp.asarray(bias)
     return model
+
+
+def _checked(
+    state_dict: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """An array of the state dict as float32, if it is finite and of this shape."""
+    array = np.asarray(state_dict[name])
+    if array.dtype.kind != "f" or array.shape != shape:
+        raise DataError(
+            f"{name}: expected floats of the shape {shape}, got {array.dtype} of "
+            f"{array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise DataError(f"{name} holds NaN or infinite numbers")
+    return array.astype(np.float32)
 
 
 def _kernel(weight: np.ndarray, name: str) -> np.ndarray:
@@ -101,12 +117,3 @@ def _kernel(weight: np.ndarray, name: str) -> np.ndarray:
     side = round((weight.shape[1] / channels) ** 0.5)
     cells = weight.reshape(len(weight), channels, side, side)
     return cells.transpose(2, 3, 1, 0).reshape(-1, len(weight))
-
-
-def _assign(variable: nnx.Variable, array: np.ndarray, name: str) -> None:
-    if array.shape != variable[...].shape:
-        raise DataError(
-            f"{name}: expected the shape {variable[...].shape} in our layout, got "
-            f"{array.shape}"
-        )
-    variable[...] = jnp.asarray(array, variable[...].dtype)

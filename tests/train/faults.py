@@ -14,7 +14,7 @@ from conftest import ROOT
 from train.checkpoints import Checkpoint
 from train.folder import Folder
 
-SMALL = ["--dataset", "digits", "--batch-size", "8", "--parameters", "100000"]
+SMALL = ["--dataset", "digits", "--batch-size", "8", "--parameters", "120000"]
 # a state after every row: much is saved, and much can be lost
 OFTEN = ["--eval-every", "10", "--checkpoint-minutes", "0"]
 RUN = ["run", "rts-st_fcn-affine", *SMALL, *OFTEN, "--steps", "400"]

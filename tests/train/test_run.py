@@ -1,6 +1,8 @@
 """Runs from the command line."""
 
 import json
+import re
+import shlex
 
 import jax
 import numpy as np
@@ -39,7 +41,7 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     assert main(arguments) == 0
     files = {path.name for path in out.iterdir()} - {MARKER, LOCK}
     pictures = {"figure.png", "curves.png"}
-    assert files == {"metrics.jsonl", "results.json", "models", *pictures}
+    assert files == {"metrics.jsonl", "results.json", "models", "examples", *pictures}
     rows = [
         json.loads(line)
         for line in (out / "metrics.jsonl").read_text().split("\n")[:-1]
@@ -66,6 +68,10 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     printed = capsys.readouterr().out
     for text in ("ST-CNN affine", "parameters", "seconds", "figure.png", "curves.png"):
         assert text in printed
+    # the command that it ends with works
+    (command,) = re.findall(r"^use this model: python -m train (.*)$", printed, re.M)
+    assert main(shlex.split(command)) == 0
+    assert capsys.readouterr().out.count(".png") == 3  # those held out
     # a second time: nothing is replaced silently
     before = (out / "results.json").read_bytes()
     assert main(arguments) == 1

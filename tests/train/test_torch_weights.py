@@ -59,11 +59,19 @@ def test_errors_name_what_is_not_the_tutorials(state_dict):
         tutorial(missing)
     with pytest.raises(DataError, match=r"unknown are \['fc3\.bias'\]"):
         tutorial({**state_dict, "fc3.bias": np.zeros(1)})
-    wrong = {**state_dict, "conv1.weight": np.zeros((10, 3, 5, 5), np.float32)}
-    with pytest.raises(
-        DataError, match=r"conv1\.weight: expected the shape \(5, 5, 1, 10\)"
-    ):
-        tutorial(wrong)
+    expected = r"fc1\.weight: expected floats of the shape \(50, 320\), got"
+    for shape in ((50, 320, 1), (50,), (), (50, 321), (320, 50)):
+        wrong = {**state_dict, "fc1.weight": np.zeros(shape, np.float32)}
+        with pytest.raises(DataError, match=expected):
+            tutorial(wrong)
+    for kind in (complex, str, int, bool):
+        wrong = {**state_dict, "fc1.weight": np.zeros((50, 320), kind)}
+        with pytest.raises(DataError, match=expected):
+            tutorial(wrong)
+    for value in (np.nan, np.inf):
+        wrong = {**state_dict, "fc2.bias": np.full(10, value, np.float32)}
+        with pytest.raises(DataError, match=r"fc2\.bias holds NaN or infinite"):
+            tutorial(wrong)
 
 
 @pytest.mark.parametrize("name", ["none.npz", "none.safetensors"])

@@ -39,7 +39,7 @@ def run_colocalization(name: str, config: Colocalization, console: Console) -> P
     names = [METRICS, RESULTS, FIGURE]
     check_folder(out, config, names)
     data = with_validation(load_source(config), 0)
-    with claim(out, config, names) as folder:
+    with claim(out, config, names, data) as folder:
         _locate_all(name, config, data, folder, console)
     return out
 
