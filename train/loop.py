@@ -364,6 +364,7 @@ class _Fit:
             params=np.stack([params[index] for params in self.recorded]),
             size=warped_size(self.model, images.shape[1:-1]),
             chosen=steps.index(step),
+            classes=class_names(self.config.task, self.data.classes),
         )
 
 

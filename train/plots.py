@@ -28,11 +28,11 @@ YELLOW, RED, BACKGROUND = "#ffd500", "#ff3030", "#303048"
 
 
 def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
-    """Draw the models' sampling grids and outputs for some test images.
+    """Draw the models' sampling grids and outputs for some held-out images.
 
-    The first row shows the images with their true labels. Two rows follow for each
+    The first row shows the images with their classes. Two rows follow for each
     transformer: the outline of its sampling grid on the image, with the upper edge in
-    red; and its output, with the predicted label. Wrong predictions are red. Volumes
+    red; and its output, with the predicted class. Wrong predictions are red. Volumes
     are averaged along their depth.
     """
     first = next(iter(snapshots.values()))
@@ -40,7 +40,7 @@ def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
     figure, grid = _grid_of_axes(rows, len(first.labels))
     _input_row(grid[0], first.images)
     for axes, truth in zip(grid[0], first.labels, strict=True):
-        axes.set_title(f"{truth}", fontsize=12)
+        axes.set_title(_short(first.classes[truth]), fontsize=12)
     below_input, at = [], 1
     for spec, of in snapshots.items():
         if of.params.shape[1] == 0:
@@ -103,6 +103,11 @@ def _input_row(row: np.ndarray, images: np.ndarray) -> None:
     row[0].set_ylabel("input")
     for axes, image in zip(row, images, strict=True):
         _show(axes, image)
+
+
+def _short(name: str) -> str:
+    """A class's name as far as there is room for it."""
+    return name if len(name) <= 10 else f"{name[:9]}…"
 
 
 def _transformer_rows(
@@ -221,7 +226,7 @@ def _predictions(
     for index, axes in enumerate(row):
         lines: list[Artist] = [
             TextArea(
-                f"{spec.kind_label}: {of.predictions[index]}",
+                f"{spec.kind_label}: {_short(of.classes[of.predictions[index]])}",
                 textprops={"color": "#d00000" if wrong else "black"},
             )
             for spec, of in models

@@ -82,14 +82,14 @@ def tutorial(state_dict: Mapping[str, np.ndarray]) -> STN:
         for part in path:
             layer = getattr(layer, part)
         *window, inputs, outputs = layer.kernel[...].shape
-        weight = _checked_array(state_dict, f"{name}.weight", (outputs, inputs, *window))
-        bias = _checked_array(state_dict, f"{name}.bias", (outputs,))
+        weight = _finite(state_dict, f"{name}.weight", (outputs, inputs, *window))
+        bias = _finite(state_dict, f"{name}.bias", (outputs,))
         layer.kernel[...] = jnp.asarray(_kernel(weight, name))
         layer.bias[...] = jnp.asarray(bias)
     return model
 
 
-def _checked_array(
+def _finite(
     state_dict: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
 ) -> np.ndarray:
     """An array of the state dict as float32, if it is finite and of this shape."""

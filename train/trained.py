@@ -32,6 +32,8 @@ class Snapshots(NamedTuple):
     """The size of these transformers' output."""
     chosen: int
     """The index in ``steps`` of the chosen state."""
+    classes: tuple[str, ...]
+    """The names of the classes."""
 
 
 class Kept(NamedTuple):

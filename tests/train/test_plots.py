@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from trainings import SETUP, ST_CNN, begun, few
+from matplotlib.text import Text
+from trainings import CNN, SETUP, ST_CNN, begun, few
 
 from train import plots
 from train.data import load
 from train.loop import fit
 from train.specs import ModelSpec
 from train.storage import artifacts
+from train.trained import Snapshots
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,23 @@ def test_snapshots_are_stored_and_animated(digits, tmp_path):
         artifacts.write_figure(folder, "look.png", figure)
         plots.animate(spec, snapshots, tmp_path / "look.gif")
         assert (tmp_path / "look.gif").read_bytes()[:6] == b"GIF89a"
+
+
+def test_the_figure_names_the_classes(rng):
+    snapshots = Snapshots(
+        images=rng.uniform(size=(2, 28, 28, 1)),
+        labels=np.array([0, 1]),
+        predictions=np.array([0, 2]),
+        steps=np.array([1]),
+        params=np.zeros((1, 0, 2, 0)),
+        size=(28, 28),
+        chosen=0,
+        classes=("cat", "dog", "hippopotamus"),
+    )
+    figure = plots.transformer_figure({CNN: snapshots})
+    assert [axes.get_title() for axes in figure.axes] == ["cat", "dog"]
+    words = [text.get_text() for text in figure.findobj(Text)]
+    assert {"CNN: cat", "CNN: hippopota…"} <= {*words}
 
 
 @pytest.mark.slow

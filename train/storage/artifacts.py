@@ -236,6 +236,7 @@ def read_snapshots(path: Path) -> Snapshots:
             found: dict[str, Any] = {name: arrays[name] for name in Snapshots._fields}
         found["size"] = tuple(found["size"].tolist())
         found["chosen"] = int(found["chosen"])
+        found["classes"] = tuple(found["classes"].tolist())
         return Snapshots(**found)
     except Exception as error:  # NumPy and zipfile raise a dozen kinds
         raise ResultsError(f"{path} is corrupt: {error!r}") from error
