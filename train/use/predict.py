@@ -164,19 +164,7 @@ def _as_json(rows: Sequence[_Row], card: Card) -> str:
     """The model, and for each image its class and all probabilities, or its error."""
     content = {
         "model": {"name": card.model, "file": card.file, "sha256": card.sha256},
-        "predictions": [
-            {"image": row.image, "error": row.error}
-            if row.error
-            else {
-                "image": row.image,
-                "class": row.likeliest[0][0],
-                "probability": row.likeliest[0][1],
-                "probabilities": dict(
-                    zip(card.classes, row.probabilities, strict=True)
-                ),
-            }
-            for row in rows
-        ],
+        "predictions": [_entry(row, card.classes) for row in rows],
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
