@@ -106,13 +106,13 @@ figure
 # %%
 from dataclasses import replace
 
-from train import configs, data, loop, plots
-from train.data import validation
+from train import configs, loop, plots
+from train.data import load, with_validation
 
 _, config = configs.CONFIGS["demo"]
 if FAST:
     config = replace(config, steps=10, batch_size=16, eval_every=5)
-digits = validation.with_validation(data.load(config.dataset), config.validation)
+digits = with_validation(load(config.dataset), config.validation)
 
 
 def show(row):
