@@ -335,6 +335,11 @@ def _tutorial(
 ) -> nnx.Module:
     if spec not in (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)):
         raise ConfigError(f"the tutorial has no {spec.name}: cnn or st_cnn-affine")
+    if min(canvas[:-1]) < 18:  # the localization network's last layer would be empty
+        size = "x".join(map(str, canvas[:-1]))
+        raise ConfigError(
+            f"the tutorial's network needs images of 18x18 pixels or more; got {size}"
+        )
     classifier = TutorialCNN(canvas, num_classes, rngs)
     if spec.transform is None:
         return classifier

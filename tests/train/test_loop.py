@@ -12,7 +12,8 @@ from train.configs import (
     CONFIGS,
     Config,
 )
-from train.data import load
+from train.data import Dataset, Split, load
+from train.errors import ConfigError
 from train.loop import fit, initial_model
 from train.specs import ModelSpec
 
@@ -127,3 +128,22 @@ def test_every_configuration_learns(digits, name, network):
     assert np.mean(losses[-third:]) < np.mean(losses[:third]) - 0.01
     assert run.parameters <= 300_000
     assert run.snapshots.params.shape[:1] == run.snapshots.steps.shape
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        ("lean", "st_cnn-affine"),
+        ("deep", "multi_st_cnn-affine"),
+        ("paper", "cnn"),
+        ("paper", "st_cnn-tps"),
+        ("tutorial", "cnn"),
+        ("tutorial", "st_cnn-affine"),
+    ],
+)
+def test_images_that_are_too_small(digits, network, name):
+    parts = (Split(x.images[:20, 10:18, 10:18], x.labels[:20]) for x in digits[1:3])
+    small = Dataset("small", *parts, digits.classes)
+    setup = dataclasses.replace(config(), task="plain", network=network)
+    with pytest.raises(ConfigError, match=r"small|18x18 pixels or more; got 8x8"):
+        initial_model(setup, ModelSpec.parse(name), small)
