@@ -3,7 +3,7 @@
 #   make test         runs the test suite without its slow part
 #   make test-slow    runs the slow part
 #   make test-faults  kills and disturbs trainings: nothing that was saved may be lost
-#   make soak         does that for 20 minutes, and counts
+#   make soak         does that for 20 minutes (MINUTES=N), and counts
 #   make bench        times the sampler and training steps beside PyTorch, with the
 #                     compiled CPU kernel
 #   make bench-all    times the sampler beside every peer
@@ -35,8 +35,9 @@ test-faults: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test-faults: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 -m faults tests/train/test_faults.py
 
+MINUTES ?= 20
 soak: $(VENV)/test
-	PYTHONPATH=.:tests $(BIN)/python tests/train/soak.py --minutes 20
+	PYTHONPATH=.:tests $(BIN)/python tests/train/soak.py --minutes $(MINUTES)
 
 bench: $(VENV)/bench
 	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"

@@ -169,7 +169,8 @@ def main(
     config = CONFIGS["rts-st_fcn-affine"][1]
     origin = artifacts.provenance("faults", config, load("digits"))
     kept = {k: origin[k] for k in ("date", "device", "versions", "commit")}
-    content = {"command": origin["command"], **kept, "minutes": minutes, "seed": seed}
+    command = f"make soak MINUTES={minutes:g}"
+    content = {"command": command, **kept, "seed": seed}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content | {"counts": counts}, indent=2) + "\n")
 

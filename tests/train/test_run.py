@@ -7,6 +7,7 @@ import shlex
 import jax
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from train.__main__ import main
 from train.data import load, sha256_of
@@ -47,6 +48,12 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
         for line in (out / "metrics.jsonl").read_text().split("\n")[:-1]
     ]
     assert {row["model"] for row in rows} == set(models)
+    page = (ROOT / "docs" / "runs.md").read_text().split("## metrics.jsonl")[1]
+    documented = {*re.findall(r"^\| `(\w+)` \|", page, re.M)}
+    assert {key for row in rows for key in row} == documented - {
+        "skipped",
+        "test_error",
+    }
     document = json.loads((out / "results.json").read_text())
     assert document["config"]["steps"] == 6
     assert document["data"] == {
@@ -80,6 +87,24 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     assert main([*arguments, "--overwrite", "--models", "cnn"]) == 0
     document = json.loads((out / "results.json").read_text())
     assert [model["model"] for model in document["models"]] == ["cnn"]
+
+
+def test_what_tensorboard_and_profilers_read(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["run", "r-fcn", "--dataset", "digits", "--parameters", "60000"]
+    words += ["--steps", "40", "--batch-size", "8", "--out", str(out)]
+    assert main([*words, "--tensorboard", "--profile", "3"]) == 0
+    (events,) = (out / "tensorboard" / "fcn").iterdir()
+    content = events.read_bytes()
+    for name in (b"loss", b"validation_error", b"images_per_second"):
+        assert name in content
+    profiles = {path.name for path in (out / "profile" / "fcn").rglob("*.*")}
+    assert "perfetto_trace.json.gz" in profiles
+    assert any(name.endswith(".xplane.pb") for name in profiles)
+    # the program knows them as its own
+    assert main([*words, "--overwrite"]) == 0
+    assert not (out / "tensorboard").exists()
+    assert not (out / "profile").exists()
 
 
 @pytest.mark.slow

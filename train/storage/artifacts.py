@@ -130,7 +130,7 @@ def circumstances() -> dict[str, Any]:
 
 def commit() -> str | None:
     """The checkout's commit, with "+" if files differ from it; None without one."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     git = ["git", "-C", str(root)]
     try:
         top, head, changes = (

@@ -1,0 +1,33 @@
+"""The provenance of results."""
+
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+from train.storage import artifacts
+
+
+def git(*words):
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def test_the_commit_is_that_of_the_checkout():
+    if git("rev-parse", "--show-toplevel") != str(ROOT):
+        pytest.skip("not in a checkout of its own")
+    commit = artifacts.commit()
+    assert commit.removesuffix("+") == git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    assert commit.endswith("+") == bool(changes)
+
+
+def test_no_commit_without_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert artifacts.commit() is None
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    row = {"model": "cnn", "step": 3, "loss": float("nan"), "error": float("inf")}
+    line = artifacts.json_line(row | {"seconds": 0.5})
+    assert '"loss": null, "error": null, "seconds": 0.5' in line
