@@ -232,7 +232,7 @@ def write_arrays(folder: Folder, name: str, arrays: Mapping[str, Any]) -> Path:
 def read_snapshots(path: Path) -> Snapshots:
     """Read an archive of the fields of :class:`Snapshots`."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found: dict[str, Any] = {name: arrays[name] for name in Snapshots._fields}
         found["size"] = tuple(found["size"].tolist())
         found["chosen"] = int(found["chosen"])
