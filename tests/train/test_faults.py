@@ -87,11 +87,15 @@ def test_the_second_of_two_runs_on_one_folder_is_refused(whole, tmp_path):
     process = start([*RUN, "--out", str(out)])
     wait_for_rows(process, out, 1)
     process.send_signal(signal.SIGSTOP)  # it waits, and holds the folder
-    for flag in ([], ["--overwrite"], ["--resume"]):
+    for flag, message in (
+        ([], "holds a run that was stopped"),
+        (["--overwrite"], "another process is writing to"),
+        (["--resume"], "another process is writing to"),
+    ):
         second = run([*RUN, "--out", str(out), *flag])
         assert second.returncode == 1
+        assert message in second.stderr
         assert "Traceback" not in second.stderr
-        assert "another process is writing to" in second.stderr or not flag
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=120)
     assert process.returncode == 0

@@ -17,7 +17,7 @@ COUNT, BATCH, STEPS = 64, 8, 24
 
 
 def poisoned(rng, is_nan=True):
-    """Images of which number 13 is NaN."""
+    """A dataset in which the pixels of training image 13 are NaN."""
     images = rng.uniform(size=(COUNT, 28, 28, 1)).astype(np.float32)
     labels = np.arange(COUNT, dtype=np.int32) % 4
     test = Split(images[:8].copy(), labels[:8])

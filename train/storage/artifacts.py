@@ -187,10 +187,16 @@ def checked_document(document: Any, path: Path) -> dict[str, Any]:
             for name in ("test_error", "parameters", "seconds", "outside", "blank"):
                 float(result[name])
         data = document["data"]
-        texts = (data["name"], document["date"], document["device"])
-        numbers = (int(data["test_images"]), len(document["versions"].items()))
-        if not document["models"] or not all(isinstance(x, str) for x in texts):
-            raise ValueError(f"they are incomplete: {texts}, {numbers}")
+        for value, kind in (
+            (document["models"], list),
+            (data["name"], str),
+            (data["test_images"], int),
+            (document["date"], str),
+            (document["device"], str),
+            (document["versions"], dict),
+        ):
+            if not isinstance(value, kind) or value == []:
+                raise TypeError(f"expected a {kind.__name__}, got {value!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(
             f"{path} does not hold the results of a training: {error!r}"
