@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -103,12 +104,18 @@ def _train_and_write(
     model = folder.path / MODELS / trained[-1].spec.name
     images = folder.path / EXAMPLES if has_examples else "IMAGE ..."
     console.print(
-        f"use this model: python -m train predict {model} {images}", soft_wrap=True
+        f"use this model: {_python()} -m train predict {model} {images}", soft_wrap=True
     )
 
 
 def _checkpoint(folder: Folder, spec: ModelSpec) -> Checkpoint:
     return Checkpoint(folder, f"{CHECKPOINTS}/{spec.name}")
+
+
+def _python() -> str:
+    """How to call this Python: by its path if it lies in the current folder."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else "python"
 
 
 def _write_examples(folder: Folder, images: np.ndarray) -> bool:

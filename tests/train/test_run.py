@@ -76,7 +76,9 @@ def test_a_run_from_the_command_line(tmp_path, rng, capsys):
     for text in ("ST-CNN affine", "parameters", "seconds", "figure.png", "curves.png"):
         assert text in printed
     # the command that it ends with works
-    (command,) = re.findall(r"^use this model: python -m train (.*)$", printed, re.M)
+    (command,) = re.findall(
+        r"^use this model: \S*python\S* -m train (.*)$", printed, re.M
+    )
     assert main(shlex.split(command)) == 0
     assert capsys.readouterr().out.count(".png") == 3  # those held out
     # a second time: nothing is replaced silently
