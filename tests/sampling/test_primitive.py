@@ -1,5 +1,6 @@
 """The sampling primitive: equal to plain JAX in all derivatives, under all maps."""
 
+import re
 from functools import partial
 
 import chex
@@ -198,6 +199,18 @@ def test_gradients_of_half_precision(rng, dtype):
     for a, b in zip(ours, exact, strict=True):
         bound = 2 * float(jnp.finfo(dtype).eps) * np.abs(b).max()
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=bound)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_sum_gradients_of_half_precision_in_float32(platform):
+    """XLA adds there in the dtype of the scatter, and rounds after each addition."""
+    image = jnp.ones((70, 70, 3), jnp.bfloat16)  # too large for a TPU's products
+    grid = jnp.zeros((30, 30, 2))
+    traced = jax.jit(jax.grad(lambda x: bilinear_sample(x, grid).sum())).trace(image)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    updates = re.findall(r"stablehlo.scatter.*?\) : \((.*?)\) ->", text, re.DOTALL)
+    assert updates
+    assert all("bf16" not in update for update in updates)
 
 
 @pytest.mark.parametrize("padding_mode", ["constant", "reflection", "wrap"])
