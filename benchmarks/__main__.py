@@ -21,6 +21,7 @@ MODULES = {
     "dm_pix": "dm_pix",
     "Keras": "keras",
     "kornia": "kornia",
+    "dense": "jax",  # our own sampler by matrix products
 }
 
 
@@ -30,7 +31,8 @@ class Options:
 
     peers: tuple[str, ...] = ("PyTorch",)
     """Libraries to compare with. "all": every installed one, without training steps,
-    which only PyTorch has."""
+    which only PyTorch has. "dense": stn_jax with implementation="dense", for images of
+    up to 64 x 64 pixels."""
     only: str = ""
     """Regular expression that selects the rows to measure, such as "28x28.* both"."""
     rounds: int = 20

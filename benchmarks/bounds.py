@@ -24,7 +24,7 @@ import stn_jax
 
 from . import malloc, on_jax, report, training
 from .cases import Case
-from .timing import in_turn, spread
+from .timing import in_turn, queued_calls, spread
 
 SMALL = Case(784, (32, 32), 3, (32, 32))  # an image fits into a core's cache
 LARGE = Case(16, (224, 224), 3, (224, 224))  # as many points
@@ -72,11 +72,12 @@ def points_row(case: Case, degrees: float) -> dict[str, Any]:
     theta = np.array([[cos, -sin, 0], [sin, cos, 0]], np.float32)
     grid = stn_jax.affine_grid(np.tile(theta, (case.batch, 1, 1)), case.out_size)
     sampler = on_torch.grid_sample(case)
+    image, calls = jnp.asarray(case.image()), queued_calls()
     thunks = {
-        "stn_jax": on_jax.Program(on_jax.ours(case), jnp.asarray(case.image()), grid),
+        "stn_jax": on_jax.Program(on_jax.ours(case), image, grid, calls=calls),
         "PyTorch": on_torch.program(sampler, case, "forward", np.asarray(grid)),
     }
-    times = in_turn(thunks, rounds=40, seconds=6)
+    times = in_turn(thunks, rounds=40, seconds=6, calls=calls)
     count = case.batch * math.prod(case.out_size)
     nanoseconds = {
         name: round(1e9 * spread(t).median / count, 2) for name, t in times.items()

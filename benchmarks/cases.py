@@ -104,3 +104,9 @@ CASES = (
     Case(64, (512, 512), 3, (64, 64), shared=True),
     Case(2, (64, 64, 64), 4, (64, 64, 64)),
 )
+
+# enough for a GPU or TPU, whose programs take less time than a call for a small case
+LARGE = (
+    Case(256, (224, 224), 3, (224, 224)),
+    Case(64, (128, 128), 64, (128, 128)),
+)

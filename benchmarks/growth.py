@@ -52,7 +52,7 @@ def main(options: Options) -> None:
 
 def _row(case: Case) -> dict[str, float | str]:
     program = on_jax.program(on_jax.ours(case), case, "both")
-    times = in_turn({"": program}, rounds=20, seconds=3)
+    times = in_turn({"": program}, rounds=20, seconds=3, calls=program.calls)
     memory = program.compiled.memory_analysis()
     return {
         "case": str(case),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,16 +14,23 @@ import jax.numpy as jnp
 
 import stn_jax
 from stn_jax.sampling import cpu
+from stn_jax.sampling.dispatch import DENSE_PIXELS
 
 from .cases import Case
+from .timing import queued_calls
 
 Sampler = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Program:
-    """A compiled program with its inputs, compile time and temporary memory."""
+    """A compiled program with its inputs, compile time and temporary memory.
 
-    def __init__(self, function: Callable[..., Any], *arguments: jax.Array) -> None:
+    A call of it runs the program ``calls`` times.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *arguments: jax.Array, calls: int = 1
+    ) -> None:
         arguments = jax.block_until_ready(jax.device_put(arguments))
         start = time.perf_counter()
         fresh = jax.jit(lambda *arguments: function(*arguments))  # not in jit's cache
@@ -29,10 +38,12 @@ class Program:
         self.compile_seconds = time.perf_counter() - start
         memory = self.compiled.memory_analysis()
         self.temporary_bytes = getattr(memory, "temp_size_in_bytes", None)
-        self.arguments = arguments
+        self.arguments, self.calls = arguments, calls
 
     def __call__(self) -> Any:
         """Run the program and wait for its results."""
+        for _ in range(self.calls - 1):
+            self.compiled(*self.arguments)
         return jax.block_until_ready(self.compiled(*self.arguments))
 
 
@@ -54,9 +65,9 @@ def program(sampler: Sampler, case: Case, what: str) -> Program:
     """A program that runs a sampler on a case; ``what`` is one of ``cases.WHATS``."""
     image = jnp.asarray(case.image(), case.dtype)
     out_bar = jnp.asarray(case.cotangent(), case.dtype)
-    grid = grids(case)
+    grid, calls = grids(case), queued_calls()
     if what == "forward":
-        return Program(sampler, image, grid)
+        return Program(sampler, image, grid, calls=calls)
 
     def with_gradients(image: jax.Array, grid: jax.Array, out_bar: jax.Array) -> Any:
         if what == "grid":
@@ -65,7 +76,7 @@ def program(sampler: Sampler, case: Case, what: str) -> Program:
             out, pull = jax.vjp(sampler, image, grid)
         return out, pull(out_bar)
 
-    return Program(with_gradients, image, grid, out_bar)
+    return Program(with_gradients, image, grid, out_bar, calls=calls)
 
 
 def grids(case: Case) -> jax.Array:
@@ -84,6 +95,13 @@ def ours_vmapped(case: Case) -> Sampler:
     """Our sampler of one image and one grid, batched by the caller's ``jax.vmap``."""
     axes = (None, 0) if case.shared else (0, 0)
     return jax.vmap(stn_jax.bilinear_sample, axes)
+
+
+def dense(case: Case) -> Sampler | None:
+    """Our sampler by matrix products, for images that are small enough for it."""
+    if math.prod(case.size) > DENSE_PIXELS:
+        return None
+    return partial(stn_jax.sample, implementation="dense")
 
 
 def batched(sampler: Sampler) -> Callable[[Case], Sampler]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .cases import Case
+from .timing import queued_calls
 
 Sampler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Thunk = Callable[[], object]
@@ -27,18 +28,30 @@ def program(sampler: Sampler, case: Case, what: str, grid: np.ndarray) -> Thunk:
     if case.dtype == "bfloat16":
         image, out_bar, float32 = image.bfloat16(), out_bar.bfloat16(), sampler
         sampler = lambda x, g: float32(x.float(), g).bfloat16()  # noqa: E731
+    calls = queued_calls()
     inputs = {"forward": [], "grid": [grid_], "both": [image, grid_]}[what]
     for tensor in inputs:
         tensor.requires_grad_()
 
-    def run() -> object:
+    def call() -> object:
         batch = image.expand(case.batch, *image.shape[1:])
         with torch.set_grad_enabled(bool(inputs)):
             out = sampler(batch, grid_)
-        grads = torch.autograd.grad(out, inputs, out_bar) if inputs else ()
+        return out, torch.autograd.grad(out, inputs, out_bar) if inputs else ()
+
+    return repeated(call, calls)
+
+
+def repeated(call: Thunk, calls: int) -> Thunk:
+    """So many calls, whose results are awaited together."""
+
+    def run() -> object:
+        for _ in range(calls - 1):
+            call()
+        out = call()
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
-        return out, grads
+        return out
 
     return run
 
@@ -72,4 +85,6 @@ def remap(case: Case) -> Sampler | None:
 def affine_grid(theta: np.ndarray, size: tuple[int, ...]) -> Thunk:
     """PyTorch's affine grid."""
     theta_ = torch.from_numpy(theta).to(DEVICE)
-    return lambda: F.affine_grid(theta_, [len(theta), 1, *size], align_corners=False)
+    shape = [len(theta), 1, *size]
+    grid = lambda: F.affine_grid(theta_, shape, align_corners=False)  # noqa: E731
+    return repeated(grid, queued_calls())

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .cases import WHATS
-from .timing import spread
+from .timing import queued_calls, spread
 
 Row = dict[str, Any]
 OURS, PLAIN = "stn_jax", "plain JAX"  # with the compiled CPU kernel, and without
@@ -68,7 +68,7 @@ def cells(rows: list[Row], bandwidth: float) -> tuple[list[str], list[list[str]]
             [
                 row["case"],
                 row["what"],
-                f"{1e3 * seconds:.2f}",
+                f"{1e3 * seconds:.{2 if seconds > 1e-4 else 3}f}",
                 *(_ratio(ratios.get(peer)) for peer in peers),
                 "-" if least is None else f"{least / seconds / bandwidth:.0%}",
                 "-" if temporary is None else f"{temporary / 1e6:.1f}",
@@ -106,31 +106,39 @@ The rows:
 - A case is named batch x image size x channels. Affine grids rotate by up to 45 degrees
   and scale by 0.7 to 1.3; TPS are thin plate spline grids.
 - "forward" is the forward pass, "grid" adds the gradient of the grid, "both" adds those
-  of grid and image. "vmap" is batched by the caller's `jax.vmap`.
-- bf16 are bfloat16 images. PyTorch's CPU sampler does not support them, so its time
-  includes the casts.
-- A module is a spatial transformer with the paper's localization network: forward, or
-  with the gradients of its parameters.
-- A training step is one step of stochastic gradient descent. Ours includes the
-  distortion of its images, PyTorch's does not.
+  of grid and image.{legend}
 
 The columns:
 
 - "ms": our median time in milliseconds.
 - A library's name: **our time divided by the library's, median (quartiles); below 1 we
   are faster**.
-- "plain JAX": the same ratio to stn_jax without the compiled CPU kernel. {kernel}
+- {column}
 - "of copy": the bytes of all inputs and outputs, relative to what a copy moves in our
   time.
 - "MB": temporary memory of our program. "compile s": seconds to compile it.
 
-{memory}
+{how}
 
 """
+CPU_LEGEND = """ "vmap" is batched by the caller's `jax.vmap`.
+- bf16 are bfloat16 images. PyTorch's CPU sampler does not support them, so its time
+  includes the casts.
+- A module is a spatial transformer with the paper's localization network: forward, or
+  with the gradients of its parameters.
+- A training step is one step of stochastic gradient descent. Ours includes the
+  distortion of its images, PyTorch's does not."""
+PLAIN_JAX = '"plain JAX": the same ratio to stn_jax without the compiled CPU kernel. '
 KERNEL = {
     True: "All other times of ours are with it.",
     False: "The kernel was not built here.",
 }
+DENSE = """\
+"dense": the same ratio to stn_jax with `implementation="dense"`, for images of up to
+  64 x 64 pixels."""
+QUEUED = """\
+A measurement queues {} calls of a program, waits for the last result, and divides the
+time by their number."""
 MEMORY = {
     "kept": "Freed memory stays with the process and is reused, in all programs.",
     "fresh": "Blocks of 1 MB and more come fresh from the operating system.",
@@ -142,9 +150,14 @@ def page(document: dict[str, Any]) -> str:
     """The page for the docs."""
     versions = ", ".join(f"{k} {v}" for k, v in document["versions"].items())
     bandwidth = document["copy_bytes_per_second"]
-    kernel, memory = KERNEL[document["kernel"]], MEMORY[document["memory"]]
+    is_cpu = document["device"] == "cpu"
     text = PAGE.format(
-        **{**document, "versions": versions, "kernel": kernel, "memory": memory},
+        **{**document, "versions": versions},
+        legend=CPU_LEGEND if is_cpu else "",
+        column=PLAIN_JAX + KERNEL[document["kernel"]] if is_cpu else DENSE,
+        how=MEMORY[document["memory"]]
+        if is_cpu
+        else QUEUED.format(document["queued_calls"]),
         bandwidth=bandwidth / 1e9,
     )
     head, lines = cells(document["rows"], bandwidth)
@@ -190,6 +203,7 @@ def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
         "date": today(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "device": str(jax.devices()[0].device_kind),
+        "queued_calls": queued_calls(),
         "python": platform.python_version(),
         "versions": {name: v for name in PACKAGES if (v := version(name))},
         "copy_bytes_per_second": round(bandwidth),

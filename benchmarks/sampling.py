@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import stn_jax
 
 from . import on_jax
-from .cases import CASES, WHATS, Case
-from .timing import Thunk, in_turn
+from .cases import CASES, LARGE, WHATS, Case
+from .timing import Thunk, in_turn, queued_calls
 
 PEERS = ("PyTorch", "map_coordinates", "dm_pix", "Keras", "kornia")
 Row = dict[str, Any]
@@ -22,7 +23,8 @@ Row = dict[str, Any]
 def plan() -> list[Sampling | Grid]:
     """The rows of the sampler and of the grids."""
     rows: list[Sampling | Grid] = []
-    for case in CASES:
+    is_cpu = jax.default_backend() == "cpu"
+    for case in CASES if is_cpu else (*CASES, *LARGE):
         splined = [replace(case, family="tps")] if case.ndim == 2 else []
         for variant in (case, replace(case, dtype="bfloat16"), *splined):
             rows += [Sampling(variant, what) for what in WHATS]
@@ -60,7 +62,7 @@ class Sampling:
             "channels": self.case.channels,
             "least_bytes": self.case.least_bytes(self.what),
             **_costs(programs["stn_jax"]),
-            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
+            "seconds": _seconds(thunks, rounds, seconds),
         }
 
 
@@ -80,7 +82,9 @@ class Grid:
         make = stn_jax.tps_grid if is_tps else stn_jax.affine_grid
         theta = case.control_points() if is_tps else case.theta()
         program = on_jax.Program(
-            lambda theta: make(theta, case.out_size), jnp.asarray(theta)
+            lambda theta: make(theta, case.out_size),
+            jnp.asarray(theta),
+            calls=queued_calls(),
         )
         thunks: dict[str, Thunk] = {"stn_jax": program}
         if "PyTorch" in peers and not is_tps:
@@ -93,8 +97,12 @@ class Grid:
             "channels": 0,
             "least_bytes": 4 * case.batch * math.prod(case.out_size) * case.ndim,
             **_costs(program),
-            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
+            "seconds": _seconds(thunks, rounds, seconds),
         }
+
+
+def _seconds(thunks: dict[str, Thunk], rounds: int, seconds: float) -> Any:
+    return in_turn(thunks, rounds=rounds, seconds=seconds, calls=queued_calls())
 
 
 def _costs(program: on_jax.Program) -> dict[str, Any]:
@@ -111,6 +119,8 @@ def _peer(peer: str, case: Case, what: str) -> Thunk | None:
         sampler = (on_torch.grid_sample if peer == "PyTorch" else on_torch.remap)(case)
         grid = np.asarray(on_jax.grids(case))
         return sampler and on_torch.program(sampler, case, what, grid)
+    if peer == "dense":
+        return (of := on_jax.dense(case)) and on_jax.program(of, case, what)
     sampler = {
         "map_coordinates": on_jax.map_coordinates,
         "dm_pix": on_jax.dm_pix,

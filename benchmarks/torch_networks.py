@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .on_torch import DEVICE
+from .on_torch import DEVICE, repeated
+from .timing import queued_calls
 
 
 class Transformer(nn.Module):
@@ -65,15 +66,12 @@ def transform(images: np.ndarray, what: str) -> Callable[[], object]:
     model = papers_transformer(x.shape[-1]).to(DEVICE)
     params = [*model.parameters()] if what != "forward" else []
 
-    def run() -> object:
+    def call() -> object:
         with torch.set_grad_enabled(bool(params)):
             out = model(x)
-        grads = torch.autograd.grad(out.sum(), params) if params else ()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-        return out, grads
+        return out, torch.autograd.grad(out.sum(), params) if params else ()
 
-    return run
+    return repeated(call, queued_calls())
 
 
 def paper(size: int, width: int) -> nn.Module:

@@ -19,7 +19,7 @@ from train.models import build
 from train.specs import ModelSpec
 from train.steps import Batch, TrainState, train_steps
 
-from .timing import Thunk, in_turn
+from .timing import Thunk, in_turn, queued_calls
 
 STEPS = 10  # in one call; a row holds the time of one step
 LEARNING_RATE = 0.01
@@ -139,9 +139,10 @@ class Module:
             out, pull = jax.vjp(lambda params: forward(params, images), params)
             return out, pull(jnp.ones_like(out))
 
+        calls = queued_calls()
         function = forward if self.what == "forward" else both
         programs = on_jax.with_and_without(
-            lambda: on_jax.Program(function, params, images)
+            lambda: on_jax.Program(function, params, images, calls=calls)
         )
         thunks: dict[str, Any] = {**programs}
         if "PyTorch" in peers:
@@ -155,7 +156,7 @@ class Module:
             "least_bytes": None,
             "temporary_bytes": programs["stn_jax"].temporary_bytes,
             "compile_seconds": programs["stn_jax"].compile_seconds,
-            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds),
+            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds, calls=calls),
         }
 
 

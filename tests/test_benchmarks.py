@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from itertools import groupby
 
 import jax
@@ -53,6 +54,24 @@ def test_calls_are_made_in_turn():
     assert all(len(taken) == 4 for taken in times.values())
 
 
+def test_several_calls_are_timed_together():
+    """The time of one of the calls that a thunk makes."""
+    times = in_turn({"": lambda: time.sleep(0.02)}, rounds=3, seconds=9, calls=20)
+    assert 0.001 <= times[""].min() < 0.002
+
+
+def test_a_program_is_called_as_often_as_asked():
+    count = []
+
+    def f(x):
+        jax.debug.callback(lambda: count.append(1))
+        return x
+
+    on_jax.Program(f, jnp.ones(3), calls=5)()
+    jax.effects_barrier()
+    assert len(count) == 5
+
+
 def test_rows_are_summarized_round_by_round():
     """Quartiles of the ratios, not ratios of the quartiles; no round is kept."""
     measured = {
@@ -79,9 +98,15 @@ def test_rows_are_summarized_round_by_round():
     assert '"PyTorch": [2.5, 4.0, 6.0]\n' in report.to_json(row)
 
 
-@pytest.mark.parametrize("name", ["benchmarks", "benchmarks-all", "benchmarks-fresh"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("benchmarks-cpu", "benchmarks-all-cpu", "benchmarks-fresh-cpu"),
+        *("benchmarks-gpu", "steps-gpu"),
+    ],
+)
 def test_the_committed_results_hold_quartiles_alone(name):
-    text = (ROOT / "docs" / "results" / f"{name}-cpu.json").read_text()
+    text = (ROOT / "docs" / "results" / f"{name}.json").read_text()
     document = json.loads(text)
     assert text == report.to_json(document)
     for row in document["rows"]:
@@ -124,6 +149,10 @@ def test_the_plan_holds_what_the_page_shows():
     results = ROOT / "docs" / "results"
     everyone = json.loads((results / "benchmarks-all-cpu.json").read_text())
     assert (ROOT / "docs" / "benchmarks-all.md").read_text() == report.page(everyone)
+    on_gpu = json.loads((results / "benchmarks-gpu.json").read_text())
+    assert (ROOT / "docs" / "benchmarks-gpu.md").read_text() == report.page(on_gpu)
+    in_speed = "\n".join(report.summary(on_gpu)[:-3])  # no modules or steps
+    assert in_speed in (ROOT / "docs" / "speed.md").read_text()
     document = json.loads((results / "benchmarks-cpu.json").read_text())
     assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(document)
     assert "\n".join(report.summary(document)) in (ROOT / "README.md").read_text()
