@@ -63,8 +63,9 @@ def test_the_results_are_the_committed_ones():
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 
 
-def test_those_of_longer_runs_are():
-    path = ROOT / "docs" / "results" / "longer-cpu.json"
+@pytest.mark.parametrize("name", ["longer-cpu", "paper-gpu"])
+def test_those_of_longer_runs_are(name):
+    path = ROOT / "docs" / "results" / f"{name}.json"
     text = tables.task_tables(artifacts.read_json(path))
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from test_predict import MODEL
 
@@ -12,6 +13,7 @@ from train.__main__ import main
 from train.data import load_digits
 from train.data.validation import with_validation
 from train.evaluate import VALIDATION_KEY, fixed_examples
+from train.storage.artifacts import read_json
 from train.storage.cards import read_card
 
 
@@ -33,6 +35,20 @@ def test_the_error_is_that_of_the_training(trained, tmp_path, capsys, part):
     printed = capsys.readouterr().out
     assert f"{len(split.labels)} {part} images of digits, task 'rts'" in printed
     assert f"error:  {card.errors[part]:.2f}% (in the training:" in printed
+
+
+def test_the_committed_model_has_the_error_that_the_docs_state(tmp_path, mnist_dir):
+    """It was trained on a GPU, whose rounding differs: an image or two may too."""
+    weights = ROOT / "docs" / "models" / "rts-st_cnn-affine.safetensors"
+    (document,) = (
+        of
+        for of in read_json(ROOT / "docs" / "results" / "paper-gpu.json")
+        if of["config"]["task"] == "rts"
+    )
+    found = evaluated(weights, tmp_path / "a.json", "--data-dir", mnist_dir)
+    assert found["images"] == 10_000
+    assert found["error_in_training"] == document["models"][0]["test_error"]
+    assert found["error"] == pytest.approx(found["error_in_training"], abs=0.02)
 
 
 def test_all_numbers_follow_from_the_predictions(trained, tmp_path, capsys):
