@@ -180,6 +180,18 @@ def check_images(images: jax.Array, ndim: int) -> None:
         )
 
 
+def as_starts(start: ArrayLike, transform: Any) -> jax.Array:
+    """``start`` as the parameters ``(n, P)`` of n transformers of a family."""
+    params = as_coordinates(start, "start")
+    count = transform.num_params
+    if params.ndim != 2 or params.shape[0] < 1 or params.shape[1] != count:
+        raise ValueError(
+            f"start must have shape (n, {count}), a row for each transformer of "
+            f"{transform}; got {params.shape}"
+        )
+    return params
+
+
 def check_features(features: Any, images: jax.Array, count: int | None = None) -> None:
     """A localization network must return a row of ``count`` features for each image."""
     if not hasattr(features, "shape"):

@@ -13,13 +13,19 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import ArrayLike
 
-from ._checks import as_transform, check_conv_size, check_features, check_images
+from ._checks import (
+    as_starts,
+    as_transform,
+    check_conv_size,
+    check_features,
+    check_images,
+)
 from ._types import Image, Params, Size
 from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
 from .sampling.sampler import OPTIONS
 from .transforms import Affine, Transform
-from .warping import as_sampler, warp
+from .warping import along_channels, as_sampler, warp
 
 
 class SpatialTransformer(nn.Module):
@@ -74,13 +80,7 @@ class SpatialTransformer(nn.Module):
 
     def setup(self) -> None:
         """Make the regression layer, with zero weights and the identity as its bias."""
-        transform = self.transform
-        self.regression = nn.Dense(
-            transform.num_params,
-            kernel_init=nn.initializers.zeros,
-            bias_init=lambda key, shape, dtype: transform.identity.astype(dtype),
-            precision="highest",  # a few bits of theta are a few pixels
-        )
+        self.regression = _regression(self.transform.identity)
 
     def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
         """The flat parameters of each image's transformation: ``(B, P)``.
@@ -96,11 +96,15 @@ class SpatialTransformer(nn.Module):
         """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe."""
         images = jnp.asarray(images)
         check_images(images, getattr(self.transform, "ndim", 2))
+        return self._warp(images, params, self.size or images.shape[1:-1])
+
+    @nn.nowrap
+    def _warp(self, images: jax.Array, params: Params, size: Size) -> jax.Array:
         return warp(
             images,
             self.transform,
             params,
-            self.size or images.shape[1:-1],
+            size,
             sampler=self._sampler(),
             antialias=self.antialias,
         )
@@ -122,6 +126,85 @@ class SpatialTransformer(nn.Module):
             and not (type(value) is type(field.default) and value == field.default)
         }
         return as_sampler(self.sampler, options)
+
+
+class ParallelSpatialTransformers(SpatialTransformer, kw_only=True):
+    """n transformers of the same images, side by side: section 4.3 of Jaderberg et al.
+
+    The same as :class:`stn_jax.nnx.ParallelSpatialTransformers`.
+
+    Attributes:
+      start: the parameters ``(n, P)`` where the n transformers start, for instance
+        :func:`~stn_jax.transforms.tiles`.
+      concatenate: put the outputs side by side along the channels, instead of on an
+        axis of their own.
+
+    The others are those of :class:`SpatialTransformer`.
+
+    Raises:
+      TypeError, ValueError: as :class:`SpatialTransformer`; ``start`` of another shape.
+
+    >>> from stn_jax.transforms import Attention, tiles
+    >>> family = Attention(scale=0.5)
+    >>> st = ParallelSpatialTransformers(
+    ...     DenseLocalization(), family, (14, 14), start=tiles(family, (1, 2))
+    ... )
+    >>> images = jnp.ones((8, 28, 28, 1))
+    >>> st.init_with_output(jax.random.key(0), images)[0].shape
+    (8, 2, 14, 14, 1)
+    """
+
+    start: ArrayLike
+    concatenate: bool = False
+
+    def __post_init__(self) -> None:
+        """Validate the transform, the options and the start."""
+        super().__post_init__()
+        as_starts(self.start, self.transform)
+
+    def setup(self) -> None:
+        """Make the regression layer, with zero weights and the start as its bias."""
+        start = as_starts(self.start, self.transform)
+        self.regression = _regression(start.reshape(-1))
+
+    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """The flat parameters of each image's n transformations: ``(B, n, P)``.
+
+        Further keywords go to the localization network.
+        """
+        params = super().localize(images, **kwargs)
+        count, size = jnp.shape(self.start)
+        return params.reshape(params.shape[0], count, size)
+
+    def warp(self, images: Image, params: Params) -> jax.Array:
+        """Sample images ``(B, H, W, C)`` as ``params``, ``(B, n, P)``, describe.
+
+        Returns:
+          ``(B, n, *size, C)`` or, with ``concatenate``, ``(B, *size, n C)``, the
+          channels of the first transformer first.
+        """
+        images = jnp.asarray(images)
+        check_images(images, getattr(self.transform, "ndim", 2))
+        size = self.size or images.shape[1:-1]
+        windows = self._warp(images[:, None], params, size)
+        return along_channels(windows) if self.concatenate else windows
+
+    def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """Images ``(B, H, W, C)`` to n transformed images each, as :meth:`warp`.
+
+        Further keywords go to the localization network.
+        """
+        return self.warp(images, self.localize(images, **kwargs))
+
+
+def _regression(start: jax.Array) -> nn.Dense:
+    """The layer that predicts the parameters, and predicts ``start`` at first."""
+    return nn.Dense(
+        start.shape[0],
+        kernel_init=nn.initializers.zeros,
+        bias_init=lambda key, shape, dtype: start.astype(dtype),
+        precision="highest",  # a few bits of theta are a few pixels
+    )
 
 
 class ConvLocalization(nn.Module):

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from ._checks import (
     as_size,
+    as_starts,
     as_transform,
     check_conv_size,
     check_features,
@@ -26,7 +27,7 @@ from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
 from .sampling.sampler import OPTIONS, SamplerOptions
 from .transforms import Affine, Transform
-from .warping import as_sampler, warp
+from .warping import along_channels, as_sampler, warp
 
 
 class SpatialTransformer(nnx.Module):
@@ -92,14 +93,7 @@ class SpatialTransformer(nnx.Module):
         sampler = as_sampler(sampler, options)
         for name in OPTIONS:
             setattr(self, name, getattr(sampler, name))
-        self.regression = nnx.Linear(
-            features,
-            transform.num_params,
-            kernel_init=nnx.initializers.zeros,
-            bias_init=lambda key, shape, dtype: transform.identity.astype(dtype),
-            precision="highest",  # a few bits of theta are a few pixels
-            rngs=rngs,
-        )
+        self.regression = _regression(features, transform.identity, rngs)
 
     @property
     def sampler(self) -> Sampler:
@@ -124,7 +118,9 @@ class SpatialTransformer(nnx.Module):
         """
         images = jnp.asarray(images)
         check_images(images, getattr(self.transform, "ndim", 2))
-        size = self.size or images.shape[1:-1]
+        return self._warp(images, params, self.size or images.shape[1:-1])
+
+    def _warp(self, images: jax.Array, params: Params, size: Size) -> jax.Array:
         return warp(
             images,
             self.transform,
@@ -140,6 +136,113 @@ class SpatialTransformer(nnx.Module):
         Further keywords go to the localization network.
         """
         return self.warp(images, self.localize(images, **kwargs))
+
+
+class ParallelSpatialTransformers(SpatialTransformer):
+    """n transformers of the same images, side by side: section 4.3 of Jaderberg et al.
+
+    One localization network and one linear layer predict the parameters of all. Each
+    transformer samples the same images, which are not copied. Feature maps are images
+    too, with as many channels as features.
+
+    Args:
+      localization: as in :class:`SpatialTransformer`.
+      transform: the family of all transformations.
+      start: the parameters ``(n, P)`` where the n transformers start, for instance
+        :func:`~stn_jax.transforms.tiles`. Transformers with equal starts stay equal:
+        they get equal gradients unless what follows treats them differently.
+      size: of each output.
+      features: the number of features that ``localization`` returns.
+      concatenate: put the outputs side by side along the channels, instead of on an
+        axis of their own.
+      sampler, antialias, rngs, options: as in :class:`SpatialTransformer`.
+
+    Raises:
+      TypeError, ValueError: as :class:`SpatialTransformer`; ``start`` of another shape.
+
+    >>> from stn_jax.transforms import Attention, tiles
+    >>> net = DenseLocalization((28, 28, 1), rngs=nnx.Rngs(0))
+    >>> halves = tiles(Attention(scale=0.5), (1, 2))  # as for birds in the paper
+    >>> st = ParallelSpatialTransformers(
+    ...     net,
+    ...     Attention(scale=0.5),
+    ...     halves,
+    ...     (14, 14),
+    ...     features=net.features,
+    ...     rngs=nnx.Rngs(1),
+    ... )
+    >>> st(jnp.ones((8, 28, 28, 1))).shape
+    (8, 2, 14, 14, 1)
+    """
+
+    def __init__(
+        self,
+        localization: Callable[..., jax.Array],
+        transform: Transform,
+        start: ArrayLike,
+        size: Size | None = None,
+        *,
+        features: int,
+        concatenate: bool = False,
+        sampler: Sampler | None = None,
+        antialias: bool = False,
+        rngs: nnx.Rngs,
+        **options: Unpack[SamplerOptions],
+    ) -> None:
+        super().__init__(
+            localization,
+            transform,
+            size,
+            features=features,
+            sampler=sampler,
+            antialias=antialias,
+            rngs=rngs,
+            **options,
+        )
+        start = as_starts(start, transform)
+        self.count, self.concatenate = start.shape[0], concatenate
+        self.regression = _regression(features, start.reshape(-1), rngs)
+
+    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """The flat parameters of each image's n transformations: ``(B, n, P)``.
+
+        Further keywords go to the localization network.
+        """
+        params = super().localize(images, **kwargs)
+        count, size = self.count, self.transform.num_params
+        return params.reshape(params.shape[0], count, size)
+
+    def warp(self, images: Image, params: Params) -> jax.Array:
+        """Sample images ``(B, H, W, C)`` as ``params``, ``(B, n, P)``, describe.
+
+        Returns:
+          ``(B, n, *size, C)`` or, with ``concatenate``, ``(B, *size, n C)``, the
+          channels of the first transformer first.
+        """
+        images = jnp.asarray(images)
+        check_images(images, getattr(self.transform, "ndim", 2))
+        size = self.size or images.shape[1:-1]
+        windows = self._warp(images[:, None], params, size)
+        return along_channels(windows) if self.concatenate else windows
+
+    def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """Images ``(B, H, W, C)`` to n transformed images each, as :meth:`warp`.
+
+        Further keywords go to the localization network.
+        """
+        return self.warp(images, self.localize(images, **kwargs))
+
+
+def _regression(features: int, start: jax.Array, rngs: nnx.Rngs) -> nnx.Linear:
+    """The layer that predicts the parameters, and predicts ``start`` at first."""
+    return nnx.Linear(
+        features,
+        start.shape[0],
+        kernel_init=nnx.initializers.zeros,
+        bias_init=lambda key, shape, dtype: start.astype(dtype),
+        precision="highest",  # a few bits of theta are a few pixels
+        rngs=rngs,
+    )
 
 
 class ConvLocalization(nnx.Module):

@@ -23,6 +23,7 @@ The files in order of imports::
     rigid              Rigid, Similarity
     thin_plate_spline  ThinPlateSpline
     chain              Chain
+    tiles              tiles, parameters of windows that tile the image
 """
 
 from .base import Transform as Transform
@@ -34,3 +35,4 @@ from .matrix_families import Translation as Translation
 from .rigid import Rigid as Rigid
 from .rigid import Similarity as Similarity
 from .thin_plate_spline import ThinPlateSpline as ThinPlateSpline
+from .tiles import tiles as tiles
