@@ -15,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .PHONY: demo test test-slow test-faults soak bench bench-all lint clean
 .DELETE_ON_ERROR:
@@ -33,7 +33,7 @@ test-slow: $(VENV)/test
 
 test-faults: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test-faults: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 -m faults tests/train/test_faults.py
+	$(BIN)/python -m pytest -n 3 -m faults tests/train/test_faults.py
 
 MINUTES ?= 20
 soak: $(VENV)/test

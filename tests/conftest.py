@@ -10,6 +10,7 @@ os.environ.setdefault("STN_JAX_CPU", "off")
 import jax
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from stn_jax.sampling.cpu import build
 
@@ -60,16 +61,33 @@ def torch_fixtures():
     return np.load(ROOT / "tests" / "fixtures" / "torch.npz")
 
 
+def made_once(tmp_path_factory, name, make):
+    """A folder that ``make`` fills: one of pytest's workers calls it, all read it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / name
+    with FileLock(folder / f"{name}.lock"):
+        if not path.exists():
+            make(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The folder of a run of two small models, cnn and st_cnn-affine, on digits."""
+    """The folder of a run of two small models, cnn and st_cnn-affine, on digits.
+
+    Tests that write to it work on a copy.
+    """
     from train.__main__ import main
 
-    out = tmp_path_factory.mktemp("trained") / "out"
     options = "--dataset digits --parameters 60000 --steps 60 --batch-size 32"
     options += " --eval-every 30 --models cnn st_cnn-affine"
-    assert main(["run", "rts", *options.split(), "--out", str(out)]) == 0
-    return out
+
+    def make(out):
+        assert main(["run", "rts", *options.split(), "--out", str(out)]) == 0
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture(scope="session")

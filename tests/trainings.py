@@ -8,7 +8,7 @@ from train.specs import ModelSpec
 from train.storage.cards import Card
 from train.storage.folder import Folder
 
-CNN, ST_CNN = ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)
+FCN, CNN, ST_CNN = ModelSpec("fcn"), ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)
 
 SETUP = Config(
     (ST_CNN,),

@@ -58,6 +58,7 @@ def train_steps(
     """
     first = state.step
 
+    @jax.jit  # traced once, for the shapes of its metrics and for the loop
     def step(at: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
         batch = Batch(*(x[chosen[at - first]] for x in data))
         return train_step(graphdef, optimizer, config, state, batch)

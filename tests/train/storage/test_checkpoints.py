@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainings import SETUP, ST_CNN, begun, few, without_timings
+from trainings import FCN, SETUP, ST_CNN, begun, few, without_timings
 
 from train.data import load
 from train.errors import ConfigError, OutputError
@@ -26,8 +26,11 @@ class Stopped(Exception):
     pass
 
 
-def test_a_training_that_was_stopped_continues_with_the_same_bits(digits, tmp_path):
-    (whole,) = fit(SETUP, ST_CNN, digits)
+@pytest.mark.parametrize("spec", [FCN, pytest.param(ST_CNN, marks=pytest.mark.slow)])
+def test_a_training_that_was_stopped_continues_with_the_same_bits(
+    digits, tmp_path, spec
+):
+    (whole,) = fit(SETUP, spec, digits)
     rows = []
 
     def stop(row):
@@ -39,10 +42,10 @@ def test_a_training_that_was_stopped_continues_with_the_same_bits(digits, tmp_pa
     checkpoint = Checkpoint(folder, "state")
     always = dataclasses.replace(SETUP, checkpoint_minutes=0)
     with pytest.raises(Stopped):
-        fit(always, ST_CNN, digits, stop, checkpoint=checkpoint)
+        fit(always, spec, digits, stop, checkpoint=checkpoint)
     again = []
     checkpoint = Checkpoint(folder, "state")
-    (resumed,) = fit(SETUP, ST_CNN, digits, again.append, checkpoint=checkpoint)
+    (resumed,) = fit(SETUP, spec, digits, again.append, checkpoint=checkpoint)
     assert again[:4] == rows[:4]  # the rows up to the saved state are reported again
     assert without_timings(resumed.rows) == without_timings(whole.rows)
     seconds = [row["seconds"] for row in resumed.rows]
@@ -51,17 +54,17 @@ def test_a_training_that_was_stopped_continues_with_the_same_bits(digits, tmp_pa
     for a, b in zip(resumed.snapshots, whole.snapshots, strict=True):
         np.testing.assert_array_equal(a, b)
     # a third time there is nothing left to do
-    (done,) = fit(SETUP, ST_CNN, digits, checkpoint=checkpoint)
+    (done,) = fit(SETUP, spec, digits, checkpoint=checkpoint)
     assert done.rows == resumed.rows
 
 
 def test_a_checkpoint_of_another_training_is_refused(digits, tmp_path):
     folder = begun(tmp_path)
     checkpoint = Checkpoint(folder, "state")
-    fit(SETUP, ST_CNN, digits, checkpoint=checkpoint)
+    fit(SETUP, FCN, digits, checkpoint=checkpoint)
     other = dataclasses.replace(SETUP, steps=12)
     with pytest.raises(ConfigError, match="steps is 9, not 12"):
-        fit(other, ST_CNN, digits, checkpoint=checkpoint)
+        fit(other, FCN, digits, checkpoint=checkpoint)
 
 
 def noise(step):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -98,15 +99,16 @@ def test_the_program_is_for_all_platforms_and_calls_no_kernel(trained, kernel):
     assert calls <= {"shape_assertion"}
 
 
-def test_the_default_is_beside_the_weights(trained, capsys):
-    assert main(["export", str(trained / "models" / "cnn")]) == 0
-    path = trained / "models" / "cnn" / "best.stablehlo"
+def test_the_default_is_beside_the_weights(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained / "models" / "cnn", tmp_path / "cnn")
+    assert main(["export", str(folder)]) == 0
+    path = folder / "best.stablehlo"
     assert capsys.readouterr().out == f"{path}\n"
     before = path.read_bytes()
-    assert main(["export", str(trained / "models" / "cnn")]) == 1
+    assert main(["export", str(folder)]) == 1
     assert "best.stablehlo exists" in capsys.readouterr().err
     assert path.read_bytes() == before
-    assert main(["export", str(trained / "models" / "cnn"), "--overwrite"]) == 0
+    assert main(["export", str(folder), "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize("at", [10, -10])
