@@ -106,10 +106,10 @@ figure
 # %%
 from dataclasses import replace
 
-from train import configs, loop, plots
+from train import experiments, loop, plots
 from train.data import load, with_validation
 
-_, config = configs.CONFIGS["demo"]
+_, config = experiments.CONFIGS["demo"]
 if FAST:
     config = replace(config, steps=10, batch_size=16, eval_every=5)
 digits = with_validation(load(config.dataset), config.validation)

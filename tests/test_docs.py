@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from train import tables
-from train.configs import CONFIGS
+from train.experiments import CONFIGS
 from train.paper import ERRORS
 from train.storage import artifacts
 

@@ -5,13 +5,15 @@ this list::
 
     errors          errors that the command line reports
     specs           models as data
-    configs         experiments as data: settings, named configurations
+    configs         the settings of experiments, as data
+    experiments     the named experiments
     data/           sources of images and labels
     distortions     rotated, scaled, in perspective, elastic, in clutter, in volumes
     tasks           from clean digits to a model's input and expected output
     convolution     a convolution whose gradients are fast on a CPU
     classifiers     the networks of the paper, smaller ones, PyTorch's tutorial's
     models          classifiers behind spatial transformers
+    initial         the model before the first step
     torch_weights   the tutorial's network with weights from PyTorch
     objective       the loss, its metrics, the optimizer
     steps           one training step; many in one program
@@ -20,6 +22,8 @@ this list::
     profiling       profiles of training steps
     trained         what a training returns
     storage/        what is written: output folders, states, weights, results
+    trainer         many steps as one program, evaluations, the best states
+    saving          states of a training on the disk
     loop            the training loop
     display         what a training prints
     plots           figures of transformers and trainings

@@ -126,7 +126,7 @@ def _how_to_go_on(stopped: Stopped, arguments: list[str]) -> str:
 
 
 def _list() -> None:
-    from .configs import CONFIGS
+    from .experiments import CONFIGS
 
     width = max(map(len, CONFIGS))
     for name, (description, _) in CONFIGS.items():
@@ -164,7 +164,8 @@ def _summary(name: str, options: list[str]) -> None:
 
 def _configuration(command: str, name: str, options: list[str]) -> Any:
     """The named configuration with these options: Config or Colocalization."""
-    from .configs import CONFIGS, Colocalization, Config, scheduled
+    from .configs import Colocalization, Config, scheduled
+    from .experiments import CONFIGS
 
     if name not in CONFIGS:
         close = difflib.get_close_matches(name, CONFIGS) or ["python -m train list"]

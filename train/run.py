@@ -18,7 +18,8 @@ from . import display, plots
 from .configs import Colocalization, Config, differences, settings_of
 from .data import Dataset, load_source, sha256_of, with_validation
 from .errors import OutputError
-from .loop import SHOWN, fit, initial_model
+from .initial import initial_model
+from .loop import fit
 from .specs import ModelSpec
 from .storage import artifacts
 from .storage.artifacts import METRICS, RESULTS
@@ -26,6 +27,7 @@ from .storage.checkpoints import Checkpoint
 from .storage.folder import Folder
 from .tensorboard import write_events
 from .trained import Row, Trained
+from .trainer import SHOWN
 
 FIGURE, CURVES, CHECKPOINTS = "figure.png", "curves.png", "checkpoints"
 MODELS, EXAMPLES = "models", "examples"

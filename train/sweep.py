@@ -17,18 +17,10 @@ import tyro
 from rich.console import Console
 
 from . import display
-from .configs import (
-    DISTORTED,
-    TASKS,
-    Config,
-    Task,
-    Training,
-    differences,
-    settings_of,
-    with_defaults,
-)
+from .configs import Config, Task, Training, differences, settings_of, with_defaults
 from .data import Dataset, load_source, sha256_of, with_validation
 from .errors import ConfigError, Diverged, OutputError
+from .experiments import DISTORTED, TASKS
 from .loop import fit
 from .specs import ModelOption, ModelSpec
 from .storage import artifacts

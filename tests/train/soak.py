@@ -35,9 +35,9 @@ from faults import (
     wait_for_rows,
 )
 
-from train.configs import CONFIGS
 from train.data import load
 from train.errors import ResultsError
+from train.experiments import CONFIGS
 from train.storage import artifacts
 from train.storage.checkpoints import Checkpoint
 from train.storage.folder import Folder

@@ -12,14 +12,9 @@ from conftest import ROOT
 from trainings import CNN
 
 from train.__main__ import main
-from train.configs import (
-    CONFIGS,
-    Colocalization,
-    Config,
-    Source,
-    Training,
-)
+from train.configs import Colocalization, Config, Source, Training
 from train.errors import ConfigError
+from train.experiments import CONFIGS
 from train.specs import MODELS, ModelSpec
 from train.sweep import Sweep
 

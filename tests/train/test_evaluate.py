@@ -9,7 +9,8 @@ from trainings import CNN, config, few
 from train import evaluate
 from train.data import load
 from train.evaluate import fixed_examples, predict
-from train.loop import fit, initial_model
+from train.initial import initial_model
+from train.loop import fit
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,12 @@ import pytest
 from flax import nnx
 from trainings import SETUP, ST_CNN, config, few, without_timings
 
-from train.configs import (
-    CONFIGS,
-    Config,
-)
+from train.configs import Config
 from train.data import Dataset, Split, load
 from train.errors import ConfigError
-from train.loop import fit, initial_model
+from train.experiments import CONFIGS
+from train.initial import initial_model
+from train.loop import fit
 from train.specs import ModelSpec
 
 

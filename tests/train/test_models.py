@@ -9,7 +9,7 @@ from flax import nnx
 from trainings import CNN, SETUP, ST_CNN, few
 
 from train.data import load
-from train.loop import initial_model
+from train.initial import initial_model
 from train.models import build, count_parameters
 from train.specs import ModelSpec
 

@@ -15,7 +15,7 @@ from train.configs import (
     scheduled,
 )
 from train.data import load
-from train.loop import initial_model
+from train.initial import initial_model
 from train.models import TransformerOutput, logits_and_outputs
 
 

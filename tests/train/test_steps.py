@@ -11,7 +11,7 @@ from flax import nnx
 from trainings import config
 
 from train.data import load
-from train.loop import initial_model
+from train.initial import initial_model
 from train.specs import ModelSpec
 from train.steps import Batch, TrainState, batch_indices, train_step
 

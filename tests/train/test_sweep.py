@@ -7,12 +7,10 @@ from trainings import few
 
 from train import sweep
 from train.__main__ import main
-from train.configs import (
-    CONFIGS,
-    Training,
-)
+from train.configs import Training
 from train.data import load
 from train.errors import ConfigError
+from train.experiments import CONFIGS
 from train.loop import fit
 from train.specs import ModelSpec
 from train.storage import artifacts

@@ -17,7 +17,7 @@ from flax import nnx
 from ..configs import Config
 from ..data import Dataset, Split, load_source
 from ..data.sources import DIGITS, DIGITS_TRAIN
-from ..loop import initial_model
+from ..initial import initial_model
 from ..models import BoundedTransformer, TransformerOutput, count_parameters
 from ..objective import make_optimizer
 from ..steps import Batch, TrainState, train_step

@@ -1,0 +1,72 @@
+"""The named experiments, which ``python -m train list`` shows."""
+
+from __future__ import annotations
+
+from .configs import Colocalization, Config, Task, scheduled
+from .specs import MODELS, ModelSpec
+
+DISTORTED = tuple(m for m in MODELS if m.transformers < 2 and not m.on_features)
+ADDING = tuple(m for m in MODELS if m.classifier == "fcn" or m.transform is None)
+IN_VOLUMES = (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1))
+
+TASKS: dict[Task, tuple[str, tuple[ModelSpec, ...]]] = {
+    "r": ("rotated by up to 90 degrees", DISTORTED),
+    "rts": ("rotated, scaled and translated on 42x42", DISTORTED),
+    "p": ("in perspective, corners moved by a Gaussian, sigma = 5 px", DISTORTED),
+    "e": ("warped by a thin plate spline of 16 points", DISTORTED),
+    "tc": ("translated on 60x60, with six distractors", DISTORTED),
+    "addition": ("in pairs to be added, each distorted as in rts", ADDING),
+    "3d60": ("extruded and rotated, in volumes of 60x60x60", IN_VOLUMES),
+}
+_SUMMARY = (
+    ModelSpec("cnn"),
+    ModelSpec("cnn", "affine", 1),
+    ModelSpec("cnn", "tps", 1),
+)
+
+Named = dict[str, tuple[str, Config | Colocalization]]
+
+
+def _named() -> Named:
+    named: Named = {
+        "demo": (
+            "a CNN and an ST-CNN on digits distorted as in rts, in minutes",
+            Config(
+                (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)),
+                "rts",
+                dataset="digits",
+                parameters=200_000,
+                steps=1_500,
+            ),
+        )
+    }
+    for task, (what, models) in TASKS.items():
+        name = "3d" if task == "3d60" else task
+        some = tuple(spec for spec in _SUMMARY if spec in models)
+        if task == "addition":
+            some = tuple(m for m in models if m.transformers != 1)
+        names = ", ".join(spec.name for spec in some)
+        named[name] = f"digits {what}: {names}", Config(some, task)
+        for spec in models:
+            text = f"digits {what}: {spec.description}"
+            named[f"{name}-{spec.name}"] = text, Config((spec,), task)
+    multi = ModelSpec("cnn", "affine", 1, on_features=True)
+    text = f"digits {TASKS['rts'][0]}: {multi.description}"
+    named[f"rts-{multi.name}"] = text, Config((multi,), "rts")
+    named["plain"] = (
+        "your own images, as they are: CNN, ST-CNN affine",
+        Config((ModelSpec("cnn"), ModelSpec("cnn", "affine", 1)), "plain"),
+    )
+    tutorial = Config((IN_VOLUMES[1],), "tutorial", network="tutorial")
+    named["tutorial"] = (
+        "plain digits: network and optimizer of PyTorch's tutorial",
+        scheduled(tutorial, "tutorial"),
+    )
+    named["colocalization"] = (
+        "locate the digit that all images share, without labels",
+        Colocalization(),
+    )
+    return named
+
+
+CONFIGS = _named()

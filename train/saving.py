@@ -1,0 +1,127 @@
+"""States of a training on the disk: when they are saved, and what they hold."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .configs import differences, settings_of
+from .data import sha256_of
+from .errors import ConfigError, OutputError, Stopped
+from .steps import TrainState
+from .storage.checkpoints import Checkpoint
+from .trained import Kept
+from .trainer import Trainer, state_of
+
+
+class Saver:
+    """Saves the state of a training every so many seconds, and at its end.
+
+    A disk that is full does not end the training: the earlier state stays.
+    """
+
+    def __init__(self, trainer: Trainer, checkpoint: Checkpoint, every: float) -> None:
+        self.trainer, self.checkpoint, self.every = trainer, checkpoint, every
+        self.saved_at = time.perf_counter()
+        self.step = trainer.step
+
+    def save_if_needed(self, signal: int | None) -> None:
+        """Save the state if it is time; raise Stopped if a signal has arrived."""
+        is_over = self.trainer.step == self.trainer.config.steps
+        is_time = time.perf_counter() - self.saved_at >= self.every
+        if is_over or is_time or signal:
+            self._save()
+        if signal and not is_over:
+            raise Stopped(signal, self.step)
+
+    @property
+    def last_state(self) -> str:
+        """Which state is on the disk, in words."""
+        if self.step == 0:
+            return "No state had been saved."
+        return f"The state of step {self.step:,} is kept."
+
+    def _save(self) -> None:
+        try:
+            save(self.trainer, self.checkpoint)
+            self.step = self.trainer.step
+        except OutputError as error:
+            warnings.warn(
+                f"the state of step {self.trainer.step} was not saved ({error}); that "
+                f"of step {self.step} stays, and the training goes on",
+                stacklevel=2,
+            )
+        self.saved_at = time.perf_counter()
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Restore the saved state, if there is one."""
+    if (saved := checkpoint.load()) is None:
+        return
+    arrays, record = saved
+    if differ := differences(record["of"], _settings(trainer)):
+        raise ConfigError(
+            f"{checkpoint.folder.path / checkpoint.name} holds the state of "
+            f"another training: there, {differ}"
+        )
+    state = {"params": trainer.state.params, "optimizer": trainer.state.opt_state}
+    state = _with_arrays(state, arrays, jnp.asarray)
+    trainer.rows = record["rows"]
+    step = jnp.asarray(trainer.rows[-1]["step"], trainer.state.step.dtype)
+    trainer.state = TrainState(
+        state["params"], state["optimizer"], trainer.state.key, step
+    )
+    trainer.recorded = [*arrays["recorded"]]
+    for index, of_seed in enumerate(record["best"]):
+        like = state_of(trainer.state.params, index)
+        for rank, (at, error) in enumerate(of_seed):
+            name = f"best-{index}-{rank}"
+            params = _with_arrays({name: like}, arrays, np.asarray)[name]
+            trainer.best[index].append(Kept(at, error, params))
+    trainer.began -= record["seconds"]
+
+
+def save(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Save all that is needed to continue.
+
+    The place in the data follows from the step and the seeds.
+    """
+    params, opt_state = trainer.state.params, trainer.state.opt_state
+    arrays = _by_name({"params": params, "optimizer": opt_state})
+    arrays["recorded"] = np.stack(trainer.recorded)
+    for index, of_seed in enumerate(trainer.best):
+        for rank, kept in enumerate(of_seed):
+            arrays |= _by_name({f"best-{index}-{rank}": kept.params})
+    best = [[(k.step, k.validation_error) for k in of] for of in trainer.best]
+    record = {"rows": trainer.rows, "best": best, "seconds": trainer.seconds()}
+    checkpoint.save(trainer.step, arrays, record | {"of": _settings(trainer)})
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    """What two trainings with the same results have in common."""
+    settings = settings_of(trainer.config)
+    del settings["models"], settings["seed"]
+    return settings | {
+        "model": trainer.spec.name,
+        "seeds": [*trainer.seeds],
+        "data": sha256_of(trainer.data),
+    }
+
+
+def _by_name(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a tree by their paths."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], make: Callable) -> Any:
+    """A tree of the same structure, with the arrays of these paths as leaves."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: make(arrays[jax.tree_util.keystr(path)], leaf.dtype), tree
+    )

@@ -1,0 +1,246 @@
+"""Training: many steps as one program, evaluations between them, the best states."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from .configs import Config
+from .data import Dataset
+from .errors import Diverged
+from .evaluate import VALIDATION_KEY, fixed_examples, percent_wrong, predict
+from .initial import initial_model
+from .models import count_parameters, transformers_on_input, warped_size
+from .objective import make_optimizer
+from .profiling import Profile
+from .specs import ModelSpec
+from .steps import Batch, TrainState, batch_indices, means, train_steps
+from .tasks import class_names
+from .trained import Kept, Row, Snapshots, Trained
+
+SHOWN = 10  # held-out images whose transformations are recorded
+
+
+class Trainer:
+    """``S`` models in training, in parallel; leaves are stacked along axis 0."""
+
+    def __init__(
+        self, config: Config, spec: ModelSpec, data: Dataset, seeds: Sequence[int]
+    ) -> None:
+        self.began = time.perf_counter()
+        self.config, self.spec, self.data, self.seeds = config, spec, data, seeds
+        models = [initial_model(replace(config, seed=s), spec, data) for s in seeds]
+        self.model = models[0]
+        self.graphdef, _ = nnx.split(self.model)
+        params = stacked(nnx.state(m) for m in models)
+        self.optimizer = make_optimizer(config)
+        self.state = TrainState(
+            params,
+            jax.vmap(self.optimizer.init)(params),
+            jnp.stack([jax.random.key(seed) for seed in seeds]),
+            jnp.zeros((), jnp.int32),
+        )
+        axes = TrainState(0, 0, 0, None)  # pyright: ignore[reportArgumentType]
+        steps = partial(train_steps, self.graphdef, self.optimizer, config)
+        self.take = jax.jit(
+            jax.vmap(steps, in_axes=(axes, None, 0, None), out_axes=(axes, 0)),
+            donate_argnums=0,
+        )
+        self.images, self.labels = self._held_out()
+        self.shown = first_of_each_class(self.labels, SHOWN)
+        self.rows: list[Row] = []
+        self.best: list[list[Kept]] = [[] for _ in seeds]
+        self.recorded: list[np.ndarray] = []
+
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of the validation part or, without one, of the test set."""
+        if self.data.validation is None:
+            return fixed_examples(self.data.test, self.config.task)
+        return fixed_examples(self.data.validation, self.config.task, VALIDATION_KEY)
+
+    @property
+    def step(self) -> int:
+        """The number of steps taken."""
+        return int(self.state.step)
+
+    def advance(self, trace: Path | None = None) -> Iterator[Row]:
+        """Take the remaining steps; yield rows of metrics, one for each seed.
+
+        The steps up to the next row are one program, which runs without the host.
+        """
+        data = Batch(*map(jnp.asarray, self.data.train))
+        length = max(min(50, self.config.steps // 20), 1)
+        with Profile(trace, self.config.profile) as profile:
+            for last in self._ends(length):
+                profile.begin_program()
+                count = last - self.step
+                rows = self._take_until(last, self._chosen(count, length), data)
+                profile.end_program(count)
+                if last % self.config.eval_every == 0 or last == self.config.steps:
+                    self._evaluate(rows)
+                shown = self.images[self.shown]
+                recorded = _localize(self.graphdef, self.state.params, shown)
+                self.recorded.append(np.asarray(recorded))
+                self.rows += rows
+                yield from rows
+
+    def _take_until(self, last: int, chosen: np.ndarray, data: Batch) -> list[Row]:
+        """Take the steps up to number ``last``; return a row for each seed."""
+        since, count = time.perf_counter(), last - self.step
+        self.state, sums = self.take(self.state, last, chosen, data)
+        sums = jax.device_get(sums)
+        rate = count * self.config.batch_size / (time.perf_counter() - since)
+        self._check_finite(sums, last)
+        return [
+            {"model": self.spec.name, "seed": seed, "step": last}
+            | means({name: x[index] for name, x in sums.items()}, count)
+            | {"images_per_second": rate, "seconds": self.seconds()}
+            for index, seed in enumerate(self.seeds)
+        ]
+
+    def _ends(self, length: int) -> list[int]:
+        """The steps after which there is a row, if they are still to be taken."""
+        steps, every = self.config.steps, self.config.eval_every
+        ends = {*range(length, steps, length), *range(every, steps, every), steps}
+        return sorted(end for end in ends if end > self.step)
+
+    def _check_finite(self, sums: dict[str, np.ndarray], last: int) -> None:
+        """Raise Diverged if a loss or a parameter is NaN or infinite."""
+        first = int(sums.pop("first_nonfinite").min())
+        is_finite = sums.pop("params_are_finite").all()
+        if self.config.on_nan == "skip" or (first > last and is_finite):
+            return
+        what = (
+            f"the loss of {self.spec.name} is NaN or infinite in step {first:,}"
+            if first <= last
+            else f"weights of {self.spec.name} are NaN or infinite after step {last:,}"
+        )
+        raise Diverged(
+            f"{what}. Try a lower --learning-rate or --localization-learning-rate, "
+            "--clip 1, or --on-nan skip, which leaves such steps out."
+        )
+
+    def _evaluate(self, rows: list[Row]) -> None:
+        """Add the errors on the held-out part to the rows; note the best states."""
+        predictions = predict(self.graphdef, self.state.params, self.images)
+        errors = [percent_wrong(of_seed, self.labels) for of_seed in predictions]
+        if self.data.validation is None:
+            for row, error in zip(rows, errors, strict=True):
+                row["test_error"] = error
+            return
+        params = jax.device_get(self.state.params)
+        for index, (row, error) in enumerate(zip(rows, errors, strict=True)):
+            row["validation_error"] = error
+            kept = Kept(row["step"], error, state_of(params, index))
+            best = [kept, *self.best[index]]
+            # of states with the same error, the later comes first
+            best.sort(key=lambda kept: (kept.validation_error, -kept.step))
+            self.best[index] = best[: self.config.keep]
+
+    def _chosen(self, count: int, length: int) -> np.ndarray:
+        """Indices ``(S, length, batch_size)`` of the next steps' images.
+
+        The rows beyond ``count`` are zeros: with one shape there is one program.
+        """
+        config, n = self.config, len(self.data.train.labels)
+        chosen = np.zeros((len(self.seeds), length, config.batch_size), np.int32)
+        for of_seed, seed in zip(chosen, self.seeds, strict=True):
+            for row in range(count):
+                at = self.step + row
+                of_seed[row] = batch_indices(n, config.batch_size, seed, at)
+        return chosen
+
+    def seconds(self) -> float:
+        """Seconds since the start, including those before an interruption."""
+        return time.perf_counter() - self.began
+
+    def trained(self) -> list[Trained]:
+        """The trained models, tested."""
+        params = jax.device_get(self.state.params)
+        rows = [self.rows[index :: len(self.seeds)] for index in range(len(self.seeds))]
+        last = [
+            Kept(self.step, of[-1].get("validation_error"), state_of(params, index))
+            for index, of in enumerate(rows)
+        ]
+        chosen = [(*best, own)[0] for best, own in zip(self.best, last, strict=True)]
+        states = stacked(kept.params for kept in chosen)
+        shown = self.images[self.shown]
+        of_shown = predict(self.graphdef, states, shown)
+        if self.data.validation is not None:  # else the test set is there
+            del self.images
+        images, labels = (
+            (self.images, self.labels)
+            if self.data.validation is None
+            else fixed_examples(self.data.test, self.config.task)
+        )
+        predictions = predict(self.graphdef, states, images)
+        return [
+            Trained(
+                spec=self.spec,
+                seed=seed,
+                model=nnx.merge(self.graphdef, jax.tree.map(jnp.asarray, kept.params)),
+                rows=rows[index],
+                predictions=predictions[index],
+                test_error=percent_wrong(predictions[index], labels),
+                best=self.best[index],
+                last=last[index],
+                parameters=count_parameters(self.model),
+                seconds=rows[index][-1]["seconds"] / len(self.seeds),
+                snapshots=self._snapshots(index, kept.step, shown, of_shown[index]),
+            )
+            for index, (seed, kept) in enumerate(zip(self.seeds, chosen, strict=True))
+        ]
+
+    def _snapshots(
+        self, index: int, step: int, images: np.ndarray, predictions: np.ndarray
+    ) -> Snapshots:
+        steps = [row["step"] for row in self.rows[index :: len(self.seeds)]]
+        return Snapshots(
+            images=images,
+            labels=self.labels[self.shown],
+            predictions=predictions,
+            steps=np.array(steps),
+            params=np.stack([params[index] for params in self.recorded]),
+            size=warped_size(self.model, images.shape[1:-1]),
+            chosen=steps.index(step),
+            classes=class_names(self.config.task, self.data.classes),
+        )
+
+
+def stacked(states: Iterable[nnx.State]) -> nnx.State:
+    """States of one structure, their leaves stacked along a new axis 0."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def state_of(states: nnx.State, index: int) -> nnx.State:
+    """The state of one of several models."""
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+@partial(jax.jit, static_argnums=0)
+def _localize(
+    graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array
+) -> jax.Array:
+    """The parameters of the transformers that sample the input, ``(S, K, n, P)``."""
+
+    def one(state: nnx.State) -> jax.Array:
+        transformers = transformers_on_input(nnx.merge(graphdef, state))
+        params = [transformer.localize(images) for transformer in transformers]
+        return jnp.stack(params) if params else jnp.zeros((0, len(images), 0))
+
+    return jax.vmap(one)(states)
+
+
+def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of ``count`` examples: the first of each class, then the first others."""
+    _, first = np.unique(labels, return_index=True)
+    others = np.setdiff1d(np.arange(len(labels)), first)
+    return np.concatenate([first, others])[:count]
