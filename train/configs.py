@@ -29,7 +29,9 @@ Task = Literal[
 Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 OnNan = Literal["stop", "skip"]
-DatasetOption = Annotated[str, tyro.conf.arg(metavar="digits|mnist|FILE.npz|DIR")]
+DatasetOption = Annotated[
+    str, tyro.conf.arg(metavar="digits|mnist|svhn_cropped|FILE.npz|DIR")
+]
 KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME ...")]
 
 SCHEDULES: dict[Schedule, dict[str, Any]] = {
@@ -80,11 +82,13 @@ class Source:
     """Settings of the data."""
 
     dataset: DatasetOption = "mnist"
-    """digits: embedded, no download. mnist. FILE.npz: holds x_train, y_train, x_test
+    """digits: embedded, no download. mnist. svhn_cropped: SVHN's single digits, from
+    --data-dir. FILE.npz: holds x_train, y_train, x_test
     and y_test, optionally x_val, y_val and classes (names). DIR: a folder with images
     in train/CLASS/ and test/CLASS/, optionally validation/CLASS/."""
     data_dir: Path | None = None
-    """Folder with MNIST's four files. Without it, MNIST is downloaded."""
+    """Folder with MNIST's four files, or with SVHN's train_32x32.mat and
+    test_32x32.mat. Without it, MNIST is downloaded."""
     keys: KeysOption = ()
     """The names in FILE.npz, if they are others: x_train=images y_train=labels."""
     image_size: tuple[int, int] | None = None

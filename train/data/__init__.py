@@ -10,6 +10,7 @@ Reading order::
     npz             .npz files
     pictures        image files: decoding, scaling
     image_folders   folders of images by class
+    svhn_cropped    SVHN's cropped digits
     sources         the sources by their names on the command line
     validation      the part of the training images that is held out
 """

@@ -1,4 +1,4 @@
-"""Sources of images and labels: embedded digits, MNIST, the user's files."""
+"""Sources of images and labels: embedded digits, MNIST, SVHN, the user's files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .arrays import Dataset, Split
 from .idx import read_mnist
 from .image_folders import load_folder
 from .npz import load_npz
+from .svhn_cropped import load_svhn_cropped
 
 DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
 DIGITS = tuple("0123456789")
@@ -34,9 +35,10 @@ def load(
     """Load the data that the options of the command line name.
 
     Args:
-      dataset: "digits", "mnist", the path of an .npz file, or of a folder with images
-        in train/CLASS/ and test/CLASS/.
-      data_dir: the folder with MNIST's four files. If None, MNIST is downloaded.
+      dataset: "digits", "mnist", "svhn_cropped", the path of an .npz file, or of a
+        folder with images in train/CLASS/ and test/CLASS/.
+      data_dir: the folder with MNIST's four files, or with SVHN's two. If None, MNIST
+        is downloaded.
       keys: the names in an .npz file, as "x_train=images".
       image_size: height and width of the images of a folder.
       limit: GB that the data may need.
@@ -45,18 +47,21 @@ def load(
       DataError: the data is missing or corrupt, or needs more than the limit.
     """
     kind = kind_of(dataset)
+    files = ("mnist", "svhn_cropped")
     for option, value, goes_with, what in (
-        ("--data-dir", data_dir, "mnist", "--dataset mnist"),
-        ("--keys", keys, "npz", "--dataset FILE.npz"),
-        ("--image-size", image_size, "folder", "--dataset DIR, a folder of images"),
+        ("--data-dir", data_dir, files, "--dataset mnist and svhn_cropped"),
+        ("--keys", keys, ("npz",), "--dataset FILE.npz"),
+        ("--image-size", image_size, ("folder",), "--dataset DIR, a folder of images"),
     ):
-        if value and kind != goes_with:
+        if value and kind not in goes_with:
             raise DataError(f"{option} goes with {what}, not with {dataset!r}.")
     try:
         if kind == "digits":
             return load_digits()
         if kind == "mnist":
             return load_mnist(data_dir, limit)
+        if kind == "svhn_cropped":
+            return load_svhn_cropped(data_dir, limit)
         if kind == "npz":
             return load_npz(Path(dataset), keys, limit)
         return load_folder(Path(dataset), image_size, limit)
@@ -76,8 +81,11 @@ def load_source(source: Source) -> Dataset:
 
 
 def kind_of(dataset: str) -> str:
-    """The kind of source that ``--dataset`` names: digits, mnist, npz or folder."""
-    if dataset in ("digits", "mnist"):
+    """The kind of source that ``--dataset`` names.
+
+    It is digits, mnist, svhn_cropped, npz or folder.
+    """
+    if dataset in ("digits", "mnist", "svhn_cropped"):
         return dataset
     if dataset.lower().endswith(".npz"):
         return "npz"
@@ -88,8 +96,8 @@ def kind_of(dataset: str) -> str:
     except OSError as error:
         why = error.strerror
     raise DataError(
-        "--dataset must be digits, mnist or the path of an .npz file or of a folder of "
-        f"images; got {dataset!r} ({why})."
+        "--dataset must be digits, mnist, svhn_cropped, or the path of an .npz file or "
+        f"of a folder of images; got {dataset!r} ({why})."
     )
 
 

@@ -46,13 +46,13 @@ def test_the_embedded_digits():
 @pytest.mark.parametrize("dataset", ["imagenet", "mnist.npy", ""])
 def test_an_unknown_dataset(dataset):
     with pytest.raises(
-        DataError, match=r"must be digits, mnist or the path of an .npz"
+        DataError, match=r"must be digits, mnist, svhn_cropped, or the path of an .npz"
     ):
         load(dataset)
 
 
-def test_a_folder_goes_with_mnist_alone(tmp_path):
-    with pytest.raises(DataError, match=r"--data-dir goes with --dataset mnist"):
+def test_a_folder_goes_with_mnist_and_svhn(tmp_path):
+    with pytest.raises(DataError, match=r"--data-dir goes with --dataset mnist and sv"):
         load("digits", tmp_path)
 
 
