@@ -30,7 +30,7 @@ Network = Literal["lean", "deep", "paper", "tutorial"]
 Schedule = Literal["fast", "paper", "tutorial"]
 OnNan = Literal["stop", "skip"]
 DatasetOption = Annotated[
-    str, tyro.conf.arg(metavar="digits|mnist|svhn_cropped|FILE.npz|DIR")
+    str, tyro.conf.arg(metavar="digits|mnist|svhn_cropped|cub|FILE.npz|DIR")
 ]
 KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME ...")]
 
@@ -82,19 +82,19 @@ class Source:
     """Settings of the data."""
 
     dataset: DatasetOption = "mnist"
-    """digits: embedded, no download. mnist. svhn_cropped: SVHN's single digits, from
-    --data-dir. FILE.npz: holds x_train, y_train, x_test
+    """digits: embedded, no download. mnist. svhn_cropped: SVHN's single digits, and
+    cub: CUB-200-2011's birds, from --data-dir. FILE.npz: holds x_train, y_train, x_test
     and y_test, optionally x_val, y_val and classes (names). DIR: a folder with images
     in train/CLASS/ and test/CLASS/, optionally validation/CLASS/."""
     data_dir: Path | None = None
-    """Folder with MNIST's four files, or with SVHN's train_32x32.mat and
-    test_32x32.mat. Without it, MNIST is downloaded."""
+    """Folder with the original files: MNIST's four, SVHN's train_32x32.mat and
+    test_32x32.mat, or CUB_200_2011. Without it, MNIST is downloaded."""
     keys: KeysOption = ()
     """The names in FILE.npz, if they are others: x_train=images y_train=labels."""
     image_size: tuple[int, int] | None = None
-    """Height and width of the images from DIR. Each image is scaled to fit, with its
-    aspect ratio, and centered on black. Default: the size of the training images, or
-    their median height and median width."""
+    """Height and width of the images from DIR or of cub. Each image is scaled to fit,
+    with its aspect ratio, and centered on black. Default: the size of the training
+    images, or their median height and median width; of cub 224 224."""
     data_limit: float = DATA_LIMIT
     """Largest size of the decompressed data, in GB."""
 

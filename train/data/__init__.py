@@ -9,7 +9,9 @@ Reading order::
     npz_names       the names of the arrays in .npz files
     npz             .npz files
     pictures        image files: decoding, scaling
+    labeled_images  image files with labels, decoded to one size
     image_folders   folders of images by class
+    cub             CUB-200-2011
     svhn_cropped    SVHN's cropped digits
     sources         the sources by their names on the command line
     validation      the part of the training images that is held out

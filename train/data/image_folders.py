@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from ..configs import DATA_LIMIT
 from ..errors import DataError
-from .arrays import Dataset, Split, check_size
+from .arrays import Dataset
 from .idx import MNIST_FILES
-from .pictures import IMAGE_SUFFIXES, Header, fit_into, read_header, read_picture
+from .labeled_images import Labeled, read_labeled
+from .pictures import IMAGE_SUFFIXES
 
 PARTS = {
     "train": ("train",),
@@ -25,13 +23,6 @@ LAYOUT = (
     "optionally validation/CLASS/*.png."
 )
 IGNORED = ("thumbs.db", "desktop.ini")  # written by Windows
-
-
-class Labeled(NamedTuple):
-    """The files of a part, and their labels."""
-
-    files: list[Path]
-    labels: list[int]
 
 
 def load_folder(
@@ -54,29 +45,8 @@ def load_folder(
     parts = _part_folders(folder)
     classes = folder_classes(parts["train"])
     labeled = {part: _labeled(path, classes) for part, path in parts.items()}
-    files = [file for part in labeled.values() for file in part.files]
-    headers, faults = _read_headers(files)
-    found = [headers[file] for file in labeled["train"].files if file in headers]
-    if not found:
-        raise _unreadable(folder, faults, len(files))
-    size = image_size or common_size(found)
-    channels = 1 if all(header.is_gray for header in found) else 3
-    check_size(str(folder), len(files) * size[0] * size[1] * channels, limit)
-    splits = {
-        part: _decode(of, (*size, channels), faults) for part, of in labeled.items()
-    }
-    if faults:
-        raise _unreadable(folder, faults, len(files))
     name = folder.resolve().name or "images"
-    return Dataset(
-        name, splits["train"], splits["test"], classes, splits.get("validation")
-    )
-
-
-def common_size(headers: Sequence[Header]) -> tuple[int, int]:
-    """The size of images if it is one, else their median height and median width."""
-    heights, widths = zip(*(header.size for header in headers), strict=True)
-    return int(np.median(heights)), int(np.median(widths))
+    return read_labeled(folder, name, classes, labeled, image_size, limit)
 
 
 def folder_classes(train: Path) -> tuple[str, ...]:
@@ -188,43 +158,3 @@ def _entries(folder: Path) -> list[Path]:
         for name in names
         if not name.startswith(".") and name.lower() not in IGNORED
     ]
-
-
-# the images
-
-
-def _read_headers(
-    files: Sequence[Path],
-) -> tuple[dict[Path, Header], dict[Path, DataError]]:
-    """The headers of the images that can be opened, and the other images' errors."""
-    headers, faults = {}, {}
-    for file in files:
-        try:
-            headers[file] = read_header(file)
-        except DataError as error:
-            faults[file] = error
-    return headers, faults
-
-
-def _decode(
-    labeled: Labeled, shape: tuple[int, int, int], faults: dict[Path, DataError]
-) -> Split:
-    """Decode the images of a part to ``(N, *shape)``; add errors to ``faults``."""
-    images = np.zeros((len(labeled.files), *shape), np.uint8)
-    for index, file in enumerate(labeled.files):
-        if file in faults:
-            continue
-        try:
-            images[index] = fit_into(read_picture(file, shape[-1]), shape[:2])
-        except DataError as error:
-            faults[file] = error
-    return Split(images, np.array(labeled.labels, np.int32))
-
-
-def _unreadable(folder: Path, faults: dict[Path, DataError], count: int) -> DataError:
-    some = " ".join(str(faults[file]) for file in sorted(faults)[:5])
-    more = f" And {len(faults) - 5:,} more." if len(faults) > 5 else ""
-    return DataError(
-        f"{folder}: {len(faults):,} of {count:,} images cannot be read; replace or "
-        f"remove them. {some}{more}"
-    )

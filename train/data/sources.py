@@ -1,4 +1,4 @@
-"""Sources of images and labels: embedded digits, MNIST, SVHN, the user's files."""
+"""Sources of images and labels: digits, MNIST, SVHN, birds, the user's files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from ..configs import DATA_LIMIT, Source
 from ..errors import DataError
 from .arrays import Dataset, Split
+from .cub import load_cub
 from .idx import read_mnist
 from .image_folders import load_folder
 from .npz import load_npz
@@ -35,23 +36,28 @@ def load(
     """Load the data that the options of the command line name.
 
     Args:
-      dataset: "digits", "mnist", "svhn_cropped", the path of an .npz file, or of a
-        folder with images in train/CLASS/ and test/CLASS/.
-      data_dir: the folder with MNIST's four files, or with SVHN's two. If None, MNIST
+      dataset: "digits", "mnist", "svhn_cropped", "cub", the path of an .npz file, or
+        of a folder with images in train/CLASS/ and test/CLASS/.
+      data_dir: the folder with the files of mnist, svhn_cropped or cub. If None, MNIST
         is downloaded.
       keys: the names in an .npz file, as "x_train=images".
-      image_size: height and width of the images of a folder.
+      image_size: height and width of the images of a folder or of cub.
       limit: GB that the data may need.
 
     Raises:
       DataError: the data is missing or corrupt, or needs more than the limit.
     """
     kind = kind_of(dataset)
-    files = ("mnist", "svhn_cropped")
+    files, scaled = ("mnist", "svhn_cropped", "cub"), ("folder", "cub")
     for option, value, goes_with, what in (
-        ("--data-dir", data_dir, files, "--dataset mnist and svhn_cropped"),
+        ("--data-dir", data_dir, files, "--dataset mnist, svhn_cropped and cub"),
         ("--keys", keys, ("npz",), "--dataset FILE.npz"),
-        ("--image-size", image_size, ("folder",), "--dataset DIR, a folder of images"),
+        (
+            "--image-size",
+            image_size,
+            scaled,
+            "--dataset cub and folders of images",
+        ),
     ):
         if value and kind not in goes_with:
             raise DataError(f"{option} goes with {what}, not with {dataset!r}.")
@@ -62,6 +68,8 @@ def load(
             return load_mnist(data_dir, limit)
         if kind == "svhn_cropped":
             return load_svhn_cropped(data_dir, limit)
+        if kind == "cub":
+            return load_cub(data_dir, image_size, limit)
         if kind == "npz":
             return load_npz(Path(dataset), keys, limit)
         return load_folder(Path(dataset), image_size, limit)
@@ -83,9 +91,9 @@ def load_source(source: Source) -> Dataset:
 def kind_of(dataset: str) -> str:
     """The kind of source that ``--dataset`` names.
 
-    It is digits, mnist, svhn_cropped, npz or folder.
+    It is digits, mnist, svhn_cropped, cub, npz or folder.
     """
-    if dataset in ("digits", "mnist", "svhn_cropped"):
+    if dataset in ("digits", "mnist", "svhn_cropped", "cub"):
         return dataset
     if dataset.lower().endswith(".npz"):
         return "npz"
@@ -96,8 +104,8 @@ def kind_of(dataset: str) -> str:
     except OSError as error:
         why = error.strerror
     raise DataError(
-        "--dataset must be digits, mnist, svhn_cropped, or the path of an .npz file or "
-        f"of a folder of images; got {dataset!r} ({why})."
+        "--dataset must be digits, mnist, svhn_cropped, cub, or the path of an .npz "
+        f"file or of a folder of images; got {dataset!r} ({why})."
     )
 
 

@@ -142,7 +142,7 @@ def _data(options: Evaluate, card: Card) -> Dataset:
     if dataset is None:
         dataset = config["dataset"]
         keys = keys or tuple(config.get("keys", ()))
-    if image_size is None and kind_of(dataset) == "folder":
+    if image_size is None and kind_of(dataset) in ("folder", "cub"):
         image_size = card.digit_size
     data = load(
         dataset,

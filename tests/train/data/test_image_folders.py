@@ -245,7 +245,7 @@ def test_the_limit_is_checked_before_an_image_is_decoded(folder, monkeypatch):
     def fail(path, channels):
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr("train.data.image_folders.read_picture", fail)
+    monkeypatch.setattr("train.data.labeled_images.read_picture", fail)
     # 4 images of 6x8 pixels and 3 channels
     with pytest.raises(DataError, match=r"pets needs 5.76e-07 GB .*--data-limit 1\."):
         load_folder(folder, limit=575 / 1e9)

@@ -46,13 +46,13 @@ def test_the_embedded_digits():
 @pytest.mark.parametrize("dataset", ["imagenet", "mnist.npy", ""])
 def test_an_unknown_dataset(dataset):
     with pytest.raises(
-        DataError, match=r"must be digits, mnist, svhn_cropped, or the path of an .npz"
+        DataError, match=r"must be digits, mnist, svhn_cropped, cub, or the path of"
     ):
         load(dataset)
 
 
-def test_a_folder_goes_with_mnist_and_svhn(tmp_path):
-    with pytest.raises(DataError, match=r"--data-dir goes with --dataset mnist and sv"):
+def test_a_folder_goes_with_datasets_that_are_distributed_as_files(tmp_path):
+    with pytest.raises(DataError, match=r"--data-dir goes with --dataset mnist, svhn_"):
         load("digits", tmp_path)
 
 
@@ -201,7 +201,11 @@ def test_the_limit_applies_to_mnist(mnist_dir):
     ("dataset", "options", "message"),
     [
         ("mnist", {"keys": ("x_train=x",)}, "--keys goes with --dataset FILE.npz"),
-        ("a.npz", {"image_size": (2, 2)}, "--image-size goes with --dataset DIR"),
+        (
+            "a.npz",
+            {"image_size": (2, 2)},
+            "--image-size goes with --dataset cub and folders",
+        ),
         (".", {"keys": ("x_train=x",)}, "--keys goes with --dataset FILE.npz"),
         ("n" * 300, {}, "name too long"),
         (__file__, {}, "a file of another kind"),
