@@ -58,7 +58,8 @@ def test_one_batch_can_be_memorized(digits, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", pytest.param("st_cnn-tps", marks=pytest.mark.slow)]
+    "name",
+    ["fcn", *(pytest.param(n, marks=pytest.mark.slow) for n in ("cnn", "st_cnn-tps"))],
 )
 def test_two_runs_with_one_seed_are_the_same_run(digits, name):
     data = few(digits, 200)

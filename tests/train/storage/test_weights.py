@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from conftest import made_once
 from flax import nnx
 from safetensors import safe_open
 
@@ -25,11 +26,13 @@ OPTIONS += ["--parameters", "100000", "--eval-every", "4"]
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """A run of two models."""
-    out = tmp_path_factory.mktemp("run") / "out"
-    models = ["--models", "fcn", "st_fcn-affine"]
-    arguments = ["run", "rts", *OPTIONS, *models, "--keep", "2", "--out", str(out)]
-    assert main(arguments) == 0
-    return out
+
+    def make(out):
+        models = ["--models", "fcn", "st_fcn-affine"]
+        arguments = ["run", "rts", *OPTIONS, *models, "--keep", "2", "--out", str(out)]
+        assert main(arguments) == 0
+
+    return made_once(tmp_path_factory, "kept", make)
 
 
 @pytest.fixture

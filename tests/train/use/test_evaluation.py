@@ -37,6 +37,7 @@ def test_the_error_is_that_of_the_training(trained, tmp_path, capsys, part):
     assert f"error:  {card.errors[part]:.2f}% (in the training:" in printed
 
 
+@pytest.mark.slow
 def test_the_committed_model_has_the_error_that_the_docs_state(tmp_path, mnist_dir):
     """It was trained on a GPU, whose rounding differs: an image or two may too."""
     weights = ROOT / "docs" / "models" / "rts-st_cnn-affine.safetensors"

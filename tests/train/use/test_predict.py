@@ -215,6 +215,7 @@ def test_the_figure_of_a_model_without_transformers(trained, pictures, tmp_path)
     assert Image.open(path).size[0] > 500
 
 
+@pytest.mark.slow
 def test_the_cards_normalization_is_applied(tmp_path, images):
     """The tutorial's model takes standardized images."""
     out = tmp_path / "out"
