@@ -107,30 +107,30 @@ def test_the_second_of_two_runs_on_one_folder_is_refused(whole, tmp_path):
 DIVERGING = [*RUN, "--learning-rate", "1e30"]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     out = tmp_path / "out"
-    done = run([*DIVERGING, "--out", str(out)])
-    assert done.returncode == 1
-    assert "NaN or infinite" in done.stderr
-    assert "--learning-rate" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert main([*DIVERGING, "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "NaN or infinite" in error
+    assert "--learning-rate" in error
+    assert "Traceback" not in error
     assert not (out / "results.json").exists()
     for line in (out / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
 
 
-def test_steps_that_are_not_finite_can_be_skipped(tmp_path):
+def test_steps_that_are_not_finite_can_be_skipped(tmp_path, capsys):
     out = tmp_path / "out"
-    done = run([*DIVERGING, "--on-nan", "skip", "--steps", "40", "--out", str(out)])
-    assert done.returncode == 0, done.stderr
-    assert "steps were skipped" in " ".join(done.stdout.split())
+    skipping = [*DIVERGING, "--on-nan", "skip", "--steps", "40", "--out", str(out)]
+    assert main(skipping) == 0
+    assert "steps were skipped" in " ".join(capsys.readouterr().out.split())
     rows = rows_of(out)
     assert sum(row["skipped"] for row in rows) > 0
     for line in (out / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
 
 
-def test_folders_that_cannot_be_written(tmp_path):
+def test_folders_that_cannot_be_written(tmp_path, capsys):
     sealed = tmp_path / "sealed"
     sealed.mkdir()
     sealed.chmod(0o500)
@@ -143,10 +143,10 @@ def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("dangling", "loop", "x" * 300):
-        done = run([*RUN, "--out", str(tmp_path / name)])
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: ")
-        assert "Traceback" not in done.stderr
+        assert main([*RUN, "--out", str(tmp_path / name)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("size", ["600k", "4m"])
