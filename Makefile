@@ -39,6 +39,8 @@ MINUTES ?= 20
 soak: $(VENV)/test
 	PYTHONPATH=.:tests $(BIN)/python tests/train/soak.py --minutes $(MINUTES)
 
+# a program from the cache would be compiled in no time
+bench bench-all: export JAX_ENABLE_COMPILATION_CACHE = false
 bench: $(VENV)/bench
 	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"
 	$(BIN)/python -m benchmarks

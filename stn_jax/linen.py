@@ -25,7 +25,7 @@ from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
 from .sampling.sampler import OPTIONS
 from .transforms import Affine, Transform
-from .warping import along_channels, as_sampler, warp
+from .warping import as_sampler, warp
 
 
 class SpatialTransformer(nn.Module):
@@ -93,7 +93,10 @@ class SpatialTransformer(nn.Module):
         return self.regression(features)
 
     def warp(self, images: Image, params: Params) -> jax.Array:
-        """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe."""
+        """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe.
+
+        The result is ``(B, *size, C)``.
+        """
         images = jnp.asarray(images)
         check_images(images, getattr(self.transform, "ndim", 2))
         return self._warp(images, params, self.size or images.shape[1:-1])
@@ -110,7 +113,7 @@ class SpatialTransformer(nn.Module):
         )
 
     def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
-        """Images ``(B, H, W, C)`` to transformed images ``(B, *size, C)``.
+        """Images ``(B, H, W, C)`` to transformed images, as :meth:`warp` returns them.
 
         Further keywords go to the localization network.
         """
@@ -187,14 +190,9 @@ class ParallelSpatialTransformers(SpatialTransformer, kw_only=True):
         check_images(images, getattr(self.transform, "ndim", 2))
         size = self.size or images.shape[1:-1]
         windows = self._warp(images[:, None], params, size)
-        return along_channels(windows) if self.concatenate else windows
-
-    def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
-        """Images ``(B, H, W, C)`` to n transformed images each, as :meth:`warp`.
-
-        Further keywords go to the localization network.
-        """
-        return self.warp(images, self.localize(images, **kwargs))
+        if self.concatenate:
+            windows = jnp.concatenate([*jnp.moveaxis(windows, 1, 0)], axis=-1)
+        return windows
 
 
 def _regression(start: jax.Array) -> nn.Dense:

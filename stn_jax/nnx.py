@@ -27,7 +27,7 @@ from .pooling import average_pool, max_pool
 from .sampling import Kernel, Sampler
 from .sampling.sampler import OPTIONS, SamplerOptions
 from .transforms import Affine, Transform
-from .warping import along_channels, as_sampler, warp
+from .warping import as_sampler, warp
 
 
 class SpatialTransformer(nnx.Module):
@@ -113,8 +113,8 @@ class SpatialTransformer(nnx.Module):
     def warp(self, images: Image, params: Params) -> jax.Array:
         """Sample images ``(B, H, W, C)`` as ``params``, ``(B, P)``, describe.
 
-        The parameters may come from elsewhere: from another layer, or from the same
-        images at another resolution.
+        The result is ``(B, *size, C)``. The parameters may come from elsewhere: from
+        another layer, or from the same images at another resolution.
         """
         images = jnp.asarray(images)
         check_images(images, getattr(self.transform, "ndim", 2))
@@ -131,7 +131,7 @@ class SpatialTransformer(nnx.Module):
         )
 
     def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
-        """Images ``(B, H, W, C)`` to transformed images ``(B, *size, C)``.
+        """Images ``(B, H, W, C)`` to transformed images, as :meth:`warp` returns them.
 
         Further keywords go to the localization network.
         """
@@ -201,6 +201,7 @@ class ParallelSpatialTransformers(SpatialTransformer):
         )
         start = as_starts(start, transform)
         self.count, self.concatenate = start.shape[0], concatenate
+        # instead of the layer for one transformer
         self.regression = _regression(features, start.reshape(-1), rngs)
 
     def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
@@ -223,14 +224,9 @@ class ParallelSpatialTransformers(SpatialTransformer):
         check_images(images, getattr(self.transform, "ndim", 2))
         size = self.size or images.shape[1:-1]
         windows = self._warp(images[:, None], params, size)
-        return along_channels(windows) if self.concatenate else windows
-
-    def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
-        """Images ``(B, H, W, C)`` to n transformed images each, as :meth:`warp`.
-
-        Further keywords go to the localization network.
-        """
-        return self.warp(images, self.localize(images, **kwargs))
+        if self.concatenate:
+            windows = jnp.concatenate([*jnp.moveaxis(windows, 1, 0)], axis=-1)
+        return windows
 
 
 def _regression(features: int, start: jax.Array, rngs: nnx.Rngs) -> nnx.Linear:

@@ -94,12 +94,6 @@ def warp(
     return sampler(image, grid)
 
 
-def along_channels(windows: jax.Array) -> jax.Array:
-    """Windows ``(B, n, *size, C)`` beside each other: ``(B, *size, n C)``."""
-    batch, count, *size, channels = windows.shape
-    return jnp.moveaxis(windows, 1, -2).reshape(batch, *size, count * channels)
-
-
 def as_sampler(sampler: Sampler | None, options: Mapping[str, Any]) -> Sampler:
     """The sampler of a warp: given as such, or by its options."""
     if unknown := [name for name in options if name not in OPTIONS]:

@@ -70,6 +70,34 @@ def test_those_of_longer_runs_are(name):
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 
 
+def test_the_faults_are():
+    path = ROOT / "docs" / "results" / "faults-cpu.json"
+    counts = artifacts.read_json(path)["counts"]
+    page = (ROOT / "docs" / "runs.md").read_text()
+    rows = re.findall(r"^\|.*\| ([\d,]+) \| ([\d,]+) \| 0 \|$", page, re.M)
+    names = ["SIGKILL", "SIGTERM", "SIGINT", "full disks", "damages of states"]
+    expected = [(counts[f"{n} tried"], counts[f"{n} survived"]) for n in names]
+    weights = "damages of weights and cards"
+    expected.append((counts[f"{weights} tried"], counts[f"{weights} refused"]))
+    assert rows == [(f"{a:,}", f"{b:,}") for a, b in expected]
+    assert counts["runs ended with OTHER results"] == 0
+
+
+def test_the_costs_of_windows_are():
+    path = ROOT / "docs" / "results" / "windows-cpu.json"
+    of_one = {
+        (row["part"], row["what"], row["windows"]): row["of_one"][1]
+        for row in artifacts.read_json(path)["rows"]
+    }
+    page = (ROOT / "docs" / "speed.md").read_text()
+    for part, label in (
+        ("sampling", "the sampling alone"),
+        ("transformer", "the transformer with its localization network"),
+    ):
+        costs = [of_one[part, w, n] for w in ("forward", "both") for n in (2, 4)]
+        assert f"| {label} | {' | '.join(f'{x:.2f}' for x in costs)} |" in page
+
+
 def test_the_least_errors_are_of_the_committed_results():
     seeds = defaultdict(list)
     for name in ("experiments", "longer", "addition"):

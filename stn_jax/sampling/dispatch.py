@@ -43,7 +43,10 @@ def has_primitive(plan: Plan) -> bool:
 
 
 def is_dense(platform: str, plan: Plan, size: Sequence[Any]) -> bool:
-    """Whether matrix products with an image of this size replace gathers."""
+    """Whether matrix products with an image of this size replace gathers.
+
+    On a GPU gathers are faster (docs/benchmarks-gpu.md).
+    """
     if plan.implementation is not None or platform != "tpu":
         return plan.implementation == "dense"
     is_known = all(isinstance(n, int) for n in size)  # an export may leave it open

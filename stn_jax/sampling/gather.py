@@ -18,8 +18,8 @@ def gather_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
 
     Taps outside the image count as zero.
     """
-    if plan.method != "nearest":  # half precision is summed in that of the points; so
-        # is the image's gradient, which is a sum over the points
+    if plan.method != "nearest":
+        # half precision is summed in the points' precision, and so is its gradient
         image = image.astype(promote(image.dtype, points.dtype))
     corners = itertools.product(*plan.taps(points))
     return reduce(add, (_weighted(image, corner, plan) for corner in corners))

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..errors import DataError
 
+DIGITS = tuple("0123456789")  # the classes of MNIST and SVHN
+
 
 class Split(NamedTuple):
     """A part of a dataset."""

@@ -15,8 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import DataError
 from .arrays import Dataset
+from .checks import check_trained
 from .labeled_images import Labeled, read_labeled
 
 CUB_SIZE = (224, 224)
@@ -44,7 +47,8 @@ def load_cub(
 
     Raises:
       DataError: a file is missing or malformed, the files do not describe the same
-        images, images that cannot be read, or more data than the limit.
+        images, test images of a class without training images, images that cannot be
+        read, or more data than the limit.
     """
     if folder is None:
         raise DataError(
@@ -59,7 +63,8 @@ def load_cub(
         if differing := files.keys() ^ values.keys():
             raise DataError(
                 f"{folder / name} and {IMAGES} describe different images: "
-                f"{_some(differing)}. {CUB_REMEDY} again."
+                f"{len(differing):,} differ, the first is {min(differing, key=int)}. "
+                f"{CUB_REMEDY} again."
             )
     order = {number: index for index, number in enumerate(classes)}
     _check_values(folder / LABELS, labels, set(order), "classes of classes.txt")
@@ -73,6 +78,8 @@ def load_cub(
         if not labeled.files:
             raise DataError(f"{folder / SPLIT} names no {part} images.")
     names = tuple(name.partition(".")[2].replace("_", " ") for name in classes.values())
+    train, test = parts["train"].labels, parts["test"].labels
+    check_trained(np.array(test), np.array(train), str(folder / LABELS))
     return read_labeled(folder, "cub", names, parts, image_size or CUB_SIZE, limit)
 
 
@@ -118,8 +125,3 @@ def _check_values(
             f"{path}: the values must be {expected}; {len(wrong):,} are others, the "
             f"first is {value!r} of image {number}. {CUB_REMEDY} again."
         )
-
-
-def _some(numbers: Iterable[str]) -> str:
-    ordered = sorted(numbers, key=int)
-    return f"{len(ordered):,} differ, the first is image {ordered[0]}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..configs import DATA_LIMIT, Source
 from ..errors import DataError
-from .arrays import Dataset, Split
+from .arrays import DIGITS, Dataset, Split
 from .cub import load_cub
 from .idx import read_mnist
 from .image_folders import load_folder
@@ -22,7 +22,7 @@ from .npz import load_npz
 from .svhn_cropped import load_svhn_cropped
 
 DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
-DIGITS = tuple("0123456789")
+NAMED = ("digits", "mnist", "svhn_cropped", "cub")
 
 
 def load(
@@ -48,9 +48,9 @@ def load(
       DataError: the data is missing or corrupt, or needs more than the limit.
     """
     kind = kind_of(dataset)
-    files, scaled = ("mnist", "svhn_cropped", "cub"), ("folder", "cub")
+    from_files, scaled = NAMED[1:], ("folder", "cub")
     for option, value, goes_with, what in (
-        ("--data-dir", data_dir, files, "--dataset mnist, svhn_cropped and cub"),
+        ("--data-dir", data_dir, from_files, "--dataset mnist, svhn_cropped and cub"),
         ("--keys", keys, ("npz",), "--dataset FILE.npz"),
         (
             "--image-size",
@@ -89,11 +89,8 @@ def load_source(source: Source) -> Dataset:
 
 
 def kind_of(dataset: str) -> str:
-    """The kind of source that ``--dataset`` names.
-
-    It is digits, mnist, svhn_cropped, cub, npz or folder.
-    """
-    if dataset in ("digits", "mnist", "svhn_cropped", "cub"):
+    """The kind of source that ``--dataset`` names: one of NAMED, npz or folder."""
+    if dataset in NAMED:
         return dataset
     if dataset.lower().endswith(".npz"):
         return "npz"
@@ -104,8 +101,8 @@ def kind_of(dataset: str) -> str:
     except OSError as error:
         why = error.strerror
     raise DataError(
-        "--dataset must be digits, mnist, svhn_cropped, cub, or the path of an .npz "
-        f"file or of a folder of images; got {dataset!r} ({why})."
+        f"--dataset must be {', '.join(NAMED)}, or the path of an .npz file or of a "
+        f"folder of images; got {dataset!r} ({why})."
     )
 
 

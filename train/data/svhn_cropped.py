@@ -6,12 +6,13 @@ The files are MATLAB's, version 5: ``X``, bytes ``(32, 32, 3, N)``, and ``y``, `
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from .arrays import Dataset, Split, check_size
+from .arrays import DIGITS, Dataset, Split, check_size
 
 SVHN_FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 SVHN_PAGE = "http://ufldl.stanford.edu/housenumbers/"
@@ -43,7 +44,7 @@ def load_svhn_cropped(folder: Path | None, limit: float) -> Dataset:
     sizes = [_announced_size(path) for path in paths.values()]
     check_size(f"--data-dir {folder}", sum(sizes), limit)
     train, test = (_read_mat(path) for path in paths.values())
-    return Dataset("svhn_cropped", train, test, tuple("0123456789"))
+    return Dataset("svhn_cropped", train, test, DIGITS)
 
 
 def _announced_size(path: Path) -> int:
@@ -51,16 +52,17 @@ def _announced_size(path: Path) -> int:
     from scipy import io
 
     try:
-        variables = {name: shape for name, shape, _ in io.whosmat(path)}
+        variables = {name: of for name, *of in io.whosmat(path)}  # shape, dtype
     except Exception as error:  # SciPy raises a dozen types on corrupt bytes
         raise _not_svhn(path, str(error) or type(error).__name__) from error
-    images, labels = variables.get("X"), variables.get("y")
-    if images is None or labels is None:
+    if not {"X", "y"} <= variables.keys():
         raise _not_svhn(path, f"it holds {', '.join(variables) or 'nothing'}")
-    is_svhn = len(images) == 4 and images[:3] == (SIDE, SIDE, 3)
-    if not is_svhn or labels != (images[3], 1) or images[3] == 0:
-        raise _not_svhn(path, f"X has the shape {images}, y {labels}")
-    return int(np.prod(images, dtype=np.int64))
+    (images, dtype), (labels, _) = variables["X"], variables["y"]
+    count = images[-1]
+    shapes = (SIDE, SIDE, 3, count), (count, 1)
+    if (images, labels) != shapes or dtype != "uint8" or count == 0:
+        raise _not_svhn(path, f"X is {dtype} {images}, y {labels}")
+    return prod(images)
 
 
 def _read_mat(path: Path) -> Split:
@@ -73,8 +75,8 @@ def _read_mat(path: Path) -> Split:
         raise
     except Exception as error:
         raise _not_svhn(path, str(error) or type(error).__name__) from error
-    if images.dtype != np.uint8 or labels.dtype.kind not in "uif":
-        raise _not_svhn(path, f"X holds {images.dtype}, y {labels.dtype}")
+    if labels.dtype.kind not in "uif":
+        raise _not_svhn(path, f"y holds {labels.dtype}")
     wrong = ~np.isin(labels, np.arange(1, CLASSES + 1))
     if wrong.any():
         raise DataError(
@@ -88,6 +90,6 @@ def _read_mat(path: Path) -> Split:
 
 def _not_svhn(path: Path, why: str) -> DataError:
     return DataError(
-        f"{path} is truncated, corrupted, or no file of SVHN's cropped digits, X "
-        f"({SIDE}, {SIDE}, 3, N) and y (N, 1): {why}. {REMEDY} again."
+        f"{path} is truncated, corrupted, or no file of SVHN's cropped digits, X, "
+        f"bytes ({SIDE}, {SIDE}, 3, N), and y (N, 1): {why}. {REMEDY} again."
     )

@@ -162,6 +162,15 @@ def test_faults_in_the_text_files(folder, name, old, new, message):
         load("cub", folder, image_size=(8, 8))
 
 
+def test_a_class_without_training_images(folder):
+    """Its label would never be predicted."""
+    path = folder / "train_test_split.txt"
+    lines = [line.split() for line in path.read_text().splitlines()]
+    lines = [f"{n} {0 if int(n) % 3 == 2 else mark}" for n, mark in lines]
+    path.write_text("\n".join(lines))
+    assert "image_class_labels.txt holds labels without training" in refused(folder)
+
+
 def test_images_that_do_not_decode_are_named(folder):
     for number in (2, 5):
         (path,) = folder.glob(f"images/*/*_{number:04}_*.jpg")

@@ -114,13 +114,17 @@ def test_files_of_another_kind(folder):
         ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "it holds X"),
         (
             {"X": np.zeros((28, 28, 3, 2), np.uint8), "y": np.ones((2, 1))},
-            r"X has the shape \(28, 28, 3, 2\), y \(2, 1\)",
+            r"X is uint8 \(28, 28, 3, 2\), y \(2, 1\)",
         ),
         (
             {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))},
             r"y \(3, 1\)",
         ),
-        ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, "X holds float64"),
+        (
+            {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([["a"], ["b"]])},
+            "y holds <U1",
+        ),
+        ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, "X is double"),
         (
             {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[1], [11]])},
             r"must be from 1 to 10; 1 of 2 are others, the first is 11 \(image 2",
