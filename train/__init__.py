@@ -9,14 +9,21 @@ this list::
     experiments     the named experiments
     data/           sources of images and labels
     distortions     rotated, scaled, in perspective, elastic, in clutter, in volumes
+    house_numbers   a twin of SVHN's house numbers
+    parts           a twin of CUB's birds
     tasks           from clean digits to a model's input and expected output
     convolution     a convolution whose gradients are fast on a CPU
     classifiers     the networks of the paper, smaller ones, PyTorch's tutorial's
-    models          classifiers behind spatial transformers
+    transformers    models with transformers: what they see, warp, hand on
+    number_networks the networks for house numbers
+    resnet          ResNets with weights from PyTorch
+    window_networks windows of the image, each with a network of its own
+    models          models by their names
     initial         the model before the first step
     torch_weights   the tutorial's network with weights from PyTorch
     objective       the loss, its metrics, the optimizer
     steps           one training step; many in one program
+    feed            what each program of a training takes
     evaluate        evaluation on all held-out images
     interruption    Ctrl-C and SIGTERM
     profiling       profiles of training steps

@@ -7,7 +7,7 @@ takes a key, for dropout.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from .convolution import convolve
 from .errors import ConfigError
 
 Conv = partial(nnx.Conv, conv_general_dilated=convolve)
+Stage = Callable[[jax.Array], jax.Array]  # a part of a network
 
 
 class FCN(nnx.Module):
@@ -66,13 +67,18 @@ class LeanCNN(nnx.Module):
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        x = nnx.relu(self.conv1(images))
-        return self.classify(nnx.relu(self.conv2(x)))
+        x = images
+        for stage in self.stages(key):
+            x = stage(x)
+        return x
 
-    def classify(self, x: jax.Array) -> jax.Array:
-        """Map the second convolution's features to logits."""
-        x = nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
-        return self.logits(x)
+    def stages(self, key: jax.Array | None = None) -> tuple[Stage, ...]:
+        """Two convolutions and the fully connected layers, as functions."""
+        return (
+            lambda x: nnx.relu(self.conv1(x)),
+            lambda x: nnx.relu(self.conv2(x)),
+            lambda x: self.logits(nnx.relu(self.dense(x.reshape(x.shape[0], -1)))),
+        )
 
 
 class DeepCNN(nnx.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from .specs import ModelOption, ModelSpec
 
 Task = Literal[
     "plain",
+    "crops",
     "tutorial",
     "patch",
     "r",
@@ -25,12 +27,18 @@ Task = Literal[
     "addition",
     "3d30",
     "3d60",
+    "numbers64",
+    "numbers128",
+    "parts",
 ]
-Network = Literal["lean", "deep", "paper", "tutorial"]
-Schedule = Literal["fast", "paper", "tutorial"]
+Network = Literal[
+    "lean", "deep", "paper", "tutorial", "svhn", "svhn_lean", "cub", "cub_lean"
+]
+Schedule = Literal["fast", "paper", "tutorial", "svhn", "cub"]
+Precision = Literal["float32", "bfloat16"]
 OnNan = Literal["stop", "skip"]
 DatasetOption = Annotated[
-    str, tyro.conf.arg(metavar="digits|mnist|svhn_cropped|cub|FILE.npz|DIR")
+    str, tyro.conf.arg(metavar="digits|mnist|svhn|svhn_cropped|cub|FILE.npz|DIR")
 ]
 KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME ...")]
 
@@ -53,6 +61,29 @@ SCHEDULES: dict[Schedule, dict[str, Any]] = {
         "learning_rate": 1e-2,
         "localization_learning_rate": 1e-2,
     },
+    "svhn": {
+        "steps": 400_000,
+        "batch_size": 128,
+        "learning_rate": 1e-2,
+        "localization_learning_rate": 1e-3,
+        "weight_decay": 5e-4,
+    },
+    "cub": {
+        "steps": 30_000,
+        "batch_size": 32,
+        "learning_rate": 1e-1,
+        "localization_learning_rate": 1e-5,
+        "weight_decay": 1e-5,
+    },
+}
+
+# the parts of all steps after which the learning rate is a tenth, as (numerator,
+# denominator): for svhn after each 80,000 of 400,000 steps (A.5), for cub after 10,000,
+# 20,000 and 25,000 (A.6)
+DECAYS: dict[Schedule, tuple[tuple[int, int], ...]] = {
+    "paper": ((1, 3), (2, 3)),
+    "svhn": ((1, 5), (2, 5), (3, 5), (4, 5)),
+    "cub": ((1, 3), (2, 3), (5, 6)),
 }
 
 # with two transformers, one of them can lose its digit if there is no penalty
@@ -68,6 +99,8 @@ WITHOUT_EFFECT = (
     "animate",
     "data_dir",
     "data_limit",
+    "cache_dir",
+    "skip_bad",
     "keep",
     "checkpoint_minutes",
     "tensorboard",
@@ -82,21 +115,30 @@ class Source:
     """Settings of the data."""
 
     dataset: DatasetOption = "mnist"
-    """digits: embedded, no download. mnist. svhn_cropped: SVHN's single digits, and
-    cub: CUB-200-2011's birds, from --data-dir. FILE.npz: holds x_train, y_train, x_test
-    and y_test, optionally x_val, y_val and classes (names). DIR: a folder with images
-    in train/CLASS/ and test/CLASS/, optionally validation/CLASS/."""
+    """digits: embedded, no download. mnist. svhn: SVHN's house numbers, svhn_cropped:
+    its single digits, and cub: CUB-200-2011's birds, from --data-dir. FILE.npz: holds
+    x_train, y_train, x_test and y_test, optionally x_val, y_val and classes (names).
+    DIR: a folder with images in train/CLASS/ and test/CLASS/, optionally
+    validation/CLASS/."""
     data_dir: Path | None = None
     """Folder with the original files: MNIST's four, SVHN's train_32x32.mat and
-    test_32x32.mat, or CUB_200_2011. Without it, MNIST is downloaded."""
+    test_32x32.mat, SVHN's folders train, test and extra, or CUB_200_2011. Without it,
+    MNIST is downloaded."""
     keys: KeysOption = ()
     """The names in FILE.npz, if they are others: x_train=images y_train=labels."""
     image_size: tuple[int, int] | None = None
     """Height and width of the images from DIR or of cub. Each image is scaled to fit,
     with its aspect ratio, and centered on black. Default: the size of the training
-    images, or their median height and median width; of cub 224 224."""
+    images, or their median height and median width; of cub 224 224. Of svhn 64 64, the
+    digits alone, or 128 128, a looser crop."""
     data_limit: float = DATA_LIMIT
     """Largest size of the decompressed data, in GB."""
+    cache_dir: Path | None = None
+    """Folder for svhn's converted images: 3 GB at 64x64 pixels, 12 GB at 128x128.
+    Default: --data-dir."""
+    skip_bad: bool = False
+    """Leave out images of svhn, cub or DIR that cannot be used, instead of ending with
+    an error. Their number and a list are printed."""
 
     def __post_init__(self) -> None:
         if self.image_size and min(self.image_size) < 1:
@@ -112,13 +154,23 @@ class Training(Source):
     network: Network = "lean"
     """lean: strided convolutions, fast on a CPU. deep: a third convolution and pooling,
     at 2 to 2.5 times the time. paper: as in appendix A.4. tutorial: as in PyTorch's
-    tutorial."""
+    tutorial. svhn: as in appendix A.5, for house numbers; svhn_lean: an eighth as wide.
+    cub: windows as in appendix A.6, with ResNets of 50 layers; cub_lean: with small
+    networks."""
     parameters: int = 400_000
-    """Largest number of parameters. Each model is as wide as this allows."""
+    """Largest number of parameters. Each model of the networks lean, deep and paper is
+    as wide as this allows; the other networks have widths of their own."""
+    backbone_weights: Path | None = None
+    """A .safetensors file with the weights of a ResNet-50 by torchvision's names, for
+    --network cub. None: random weights."""
+    precision: Precision = "float32"
+    """bfloat16: convolutions and fully connected layers compute in bfloat16. Their
+    parameters, the transformations and the sampling points stay float32."""
     schedule: Schedule = "fast"
     """fast: Adam, warmup over 5% of the steps, then cosine decay to zero. paper: SGD
-    with momentum, a tenth of the learning rate after each third. tutorial: plain SGD.
-    The schedule also sets the defaults of --steps, --batch-size and both learning
+    with momentum, a tenth of the learning rate after each third. svhn, cub: likewise,
+    with the steps of appendices A.5 and A.6. tutorial: plain SGD. The schedule also
+    sets the defaults of --steps, --batch-size, --weight-decay and both learning
     rates."""
     steps: int = SCHEDULES["fast"]["steps"]
     """Training steps."""
@@ -129,6 +181,8 @@ class Training(Source):
     localization_learning_rate: float = SCHEDULES["fast"]["localization_learning_rate"]
     """Peak learning rate of the localization networks and the layers that predict
     theta."""
+    weight_decay: float = 0.0
+    """This times half the square of the weights, without biases, adds to the loss."""
     clip: float | None = None
     """Clip the gradient of the localization networks and the layers that predict theta
     to this global norm. None: do not clip."""
@@ -176,7 +230,7 @@ class Training(Source):
         if self.profile < 0:
             raise ConfigError(f"profile must be 0 or more; got {self.profile}")
         rates = ("learning_rate", "localization_learning_rate", "elastic")
-        rates += ("checkpoint_minutes",)
+        rates += ("checkpoint_minutes", "weight_decay")
         for name in (*rates, "outside_penalty"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -200,9 +254,12 @@ class Config(Training):
     once. r: rotated. rts: rotated, scaled, translated. p: in perspective, corners moved
     along the diagonals. pxy: corners moved along x and y. e: warped elastically. tc:
     translated, in clutter. addition: two digits, to be added. 3d30, 3d60: in a volume
-    with 30 or 60 voxels per side. patch: as in a patch of a cluttered image, for the
-    encoder of the co-localization. plain: not distorted. tutorial: plain, normalized as
-    in PyTorch's tutorial."""
+    with 30 or 60 voxels per side. numbers64, numbers128: in a house number of one to
+    five digits, on 64x64 or 128x128 pixels in color. parts: two small ones in an image,
+    whose class is the pair. patch: as in a patch of a cluttered image, for the encoder
+    of the co-localization. plain: not distorted. crops: not distorted; 7/8 of the
+    height and width, anywhere and perhaps mirrored in training, the middle in tests.
+    tutorial: plain, normalized as in PyTorch's tutorial."""
     seed: int = 0
     """Seed of the weights, the order of the images and their distortions. The test
     set's distortion is the same for all seeds."""
@@ -293,11 +350,22 @@ def settings_of(config: Config | Colocalization) -> dict[str, Any]:
     settings = asdict(config)
     if isinstance(config, Config):
         settings["models"] = [spec.name for spec in config.models]
+        if config.backbone_weights:  # another file with the same weights is the same
+            settings["backbone_weights"] = _digest(config.backbone_weights)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in settings.items()
         if name not in WITHOUT_EFFECT
     }
+
+
+def _digest(path: Path) -> str:
+    try:
+        return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise ConfigError(
+            f"--backbone-weights {path} cannot be read ({error.strerror})"
+        ) from error
 
 
 def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
@@ -337,4 +405,5 @@ def differences(stored: dict[str, Any], settings: dict[str, Any]) -> str:
 
 def scheduled(config: SomeTraining, schedule: Schedule) -> SomeTraining:
     """The settings with another schedule, and its steps, batch and learning rates."""
-    return replace(config, schedule=schedule, **SCHEDULES[schedule])
+    defaults = {"weight_decay": 0.0} | SCHEDULES[schedule]
+    return replace(config, schedule=schedule, **defaults)

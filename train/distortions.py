@@ -29,7 +29,7 @@ REDRAWS = 16  # of corners that are not convex
 def rotated(key: jax.Array, image: jax.Array) -> jax.Array:
     """R: rotate by -90 to 90 degrees."""
     angle = jax.random.uniform(key, minval=-np.pi / 2, maxval=np.pi / 2)
-    return _place(image, image.shape[:2], angle, 1.0, np.zeros(2))
+    return placed(image, image.shape[:2], angle, 1.0, np.zeros(2))
 
 
 def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -46,7 +46,7 @@ def rotated_scaled_translated(key: jax.Array, image: jax.Array) -> jax.Array:
     size, space = np.array([width, height]), np.array(canvas[::-1])
     room = (space - scale * size) / 2
     center = room * jax.random.uniform(place_key, (2,), minval=-1, maxval=1)
-    return _place(image, canvas, angle, scale, center)
+    return placed(image, canvas, angle, scale, center)
 
 
 def in_perspective(
@@ -173,6 +173,16 @@ def shifted(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
     return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
 
 
+def cropped(key: jax.Array, image: jax.Array, size: Sequence[int]) -> jax.Array:
+    """A part of the image at a random place; with probability 1/2 mirrored."""
+    place_key, mirror_key = jax.random.split(key)
+    room = np.subtract(image.shape[:2], size) + 1
+    y, x = jax.random.randint(place_key, (2,), 0, room)
+    part = jax.lax.dynamic_slice(image, (y, x, 0), (*size, image.shape[-1]))
+    is_mirrored = jax.random.bernoulli(mirror_key)
+    return jnp.where(is_mirrored, part[:, ::-1], part)
+
+
 def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
     """3D: extrude to a solid, rotate by up to 45 degrees, place anywhere in a volume.
 
@@ -192,10 +202,10 @@ def extruded(key: jax.Array, image: jax.Array, edge: int) -> jax.Array:
     )[:3, :3]
     size = np.array([width, height, depth])
     center = (edge - size) / 2 * jax.random.uniform(place_key, (3,), minval=-1)
-    return _resample(solid, (edge, edge, edge), rotation.T, center)
+    return resample(solid, (edge, edge, edge), rotation.T, center)
 
 
-def _place(
+def placed(
     image: jax.Array,
     canvas: tuple[int, ...],
     angle: jax.Array,
@@ -205,22 +215,23 @@ def _place(
     """Rotate by ``angle``, magnify by ``scale``, and move to ``center``."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     back = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]) / scale
-    return _resample(image, canvas, back, center)
+    return resample(image, canvas, back, center)
 
 
-def _resample(
+def resample(
     image: jax.Array,
     canvas: Sequence[int],
     back: jax.Array,
     center: jax.Array | np.ndarray,
+    origin: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """Sample the image at p_image = back (p_canvas - center) for each canvas pixel.
+    """Sample the image at origin + back (p_canvas - center) for each canvas pixel.
 
-    Both points are in pixels from the middle, (x, y) or (x, y, z).
+    All points are in pixels from the middle, (x, y) or (x, y, z).
     """
     to_image = 2 / np.array(image.shape[-2::-1])  # pixels to [-1, 1]
     to_canvas = 2 / np.array(canvas[::-1])
     linear = back * to_image[:, None] / to_canvas
-    offset = -(back * center).sum(axis=1) * to_image
+    offset = (origin - (back * center).sum(axis=1)) * to_image
     theta = jnp.concatenate([linear, offset[:, None]], axis=1)
     return bilinear_sample(image, affine_grid(theta, canvas))

@@ -8,6 +8,12 @@ from .specs import MODELS, ModelSpec
 DISTORTED = tuple(m for m in MODELS if m.transformers < 2 and not m.on_features)
 ADDING = tuple(m for m in MODELS if m.classifier == "fcn" or m.transform is None)
 IN_VOLUMES = (ModelSpec("cnn"), ModelSpec("cnn", "affine", 1))
+OF_NUMBERS = (*IN_VOLUMES, ModelSpec("cnn", "affine", 1, on_features=True))
+WINDOWS = (
+    ModelSpec("cnn"),
+    ModelSpec("cnn", "attention", 2),
+    ModelSpec("cnn", "attention", 4),
+)
 
 TASKS: dict[Task, tuple[str, tuple[ModelSpec, ...]]] = {
     "r": ("rotated by up to 90 degrees", DISTORTED),
@@ -62,9 +68,70 @@ def _named() -> Named:
         "plain digits: network and optimizer of PyTorch's tutorial",
         scheduled(tutorial, "tutorial"),
     )
+    named |= _on_real_images()
     named["colocalization"] = (
         "locate the digit that all images share, without labels",
         Colocalization(),
+    )
+    return named
+
+
+def _on_real_images() -> Named:
+    """The experiments of sections 4.2 and 4.3, and their twins made of digits."""
+    named: Named = {}
+    for side in (64, 128):
+        svhn = Config(
+            OF_NUMBERS,
+            "plain",
+            dataset="svhn",
+            image_size=(side, side),
+            network="svhn",
+            validation=0.02,
+            eval_every=10_000,
+        )
+        named[f"svhn{side}"] = (
+            f"SVHN's house numbers, {side}x{side}: CNN, ST-CNN Single and Multi (A.5)",
+            scheduled(svhn, "svhn"),
+        )
+        twin = Config(
+            OF_NUMBERS,
+            "numbers64" if side == 64 else "numbers128",
+            network="svhn_lean",
+            steps=4_200,
+            batch_size=32,
+            learning_rate=1e-3,
+            localization_learning_rate=1e-4,
+            eval_every=700,
+        )
+        named[f"numbers{side}"] = (
+            f"house numbers of digits, {side}x{side}: the same networks, lean",
+            twin,
+        )
+    for side in (224, 448):
+        cub = Config(
+            WINDOWS,
+            "crops",
+            dataset="cub",
+            image_size=(side * 8 // 7, side * 8 // 7),
+            network="cub",
+            data_limit=10.0,
+            validation=0.1,
+            eval_every=1_000,
+        )
+        named[f"cub{side}"] = (
+            f"birds, {side}x{side}: CNN, two and four windows (A.6)",
+            scheduled(cub, "cub"),
+        )
+    named["parts"] = (
+        "pairs of small digits in an image: CNN, two and four windows, lean",
+        Config(
+            WINDOWS,
+            "parts",
+            network="cub_lean",
+            steps=3_000,
+            batch_size=32,
+            eval_every=500,
+        ),
     )
     return named
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stn_jax.nnx import ConvLocalization, DenseLocalization, SpatialTransformer
+from stn_jax.nnx import ConvLocalization, DenseLocalization
 from stn_jax.pooling import average_pool, max_pool
-from stn_jax.transforms import Affine, Projective, ThinPlateSpline, Transform
+from stn_jax.transforms import Affine, Attention, Projective, ThinPlateSpline, Transform
 
 from .classifiers import (
     FCN,
@@ -24,139 +23,15 @@ from .classifiers import (
     TutorialCNN,
     uniform,
 )
-from .configs import Network
+from .configs import Network, Precision
 from .convolution import convolve
 from .errors import ConfigError
+from .number_networks import for_numbers
 from .specs import ModelSpec
+from .transformers import STN, BoundedTransformer, MultiSTCNN
+from .window_networks import SCALE, with_windows
 
 Localization = partial(ConvLocalization, conv_general_dilated=convolve)
-
-
-class TransformerOutput(NamedTuple):
-    """The output of a spatial transformer for ``B`` images."""
-
-    params: jax.Array
-    """The transformation's parameters, ``(B, P)``."""
-    grid: jax.Array
-    """The sampling grid, normalized, ``(B, *size, n)``."""
-    warped: jax.Array
-    """The images sampled there, ``(B, *size, C)``."""
-
-
-class BoundedTransformer(SpatialTransformer):
-    """A spatial transformer whose parameters stay near the identity's.
-
-    With a ``bound`` they are ``identity + bound tanh((params - identity) / bound)``;
-    with ``bound=None`` they are not limited.
-    """
-
-    def __init__(self, *args: Any, bound: float | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.bound = bound
-
-    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
-        """Predict the parameters ``(B, P)``."""
-        params = super().localize(images, **kwargs)
-        if self.bound is None:
-            return params
-        identity = self.transform.identity
-        return identity + self.bound * jnp.tanh((params - identity) / self.bound)
-
-    def output(self, images: jax.Array) -> TransformerOutput:
-        """Warp images ``(B, *size, C)``; return the parameters and the grid as well."""
-        params = self.localize(images)
-        size = self.size or images.shape[1:-1]
-        grid = self.transform.grid(params, size, align_corners=self.align_corners)
-        return TransformerOutput(params, grid, self.warp(images, params))
-
-
-class STN(nnx.Module):
-    """A classifier behind one or more spatial transformers of the same image.
-
-    The transformers' outputs are concatenated along the channels.
-    """
-
-    def __init__(
-        self, transformers: Sequence[BoundedTransformer], classifier: nnx.Module
-    ) -> None:
-        self.count = len(transformers)
-        for index, transformer in enumerate(transformers):
-            setattr(self, f"transformer{index}", transformer)
-        self.classifier = classifier
-
-    @property
-    def transformers(self) -> tuple[BoundedTransformer, ...]:
-        """The transformers, in the order of their outputs' channels."""
-        return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
-
-    def outputs(
-        self, images: jax.Array, key: jax.Array | None = None
-    ) -> tuple[jax.Array, tuple[TransformerOutput, ...]]:
-        """Map images ``(B, *size, C)`` to logits and the transformers' outputs."""
-        outputs = tuple(transformer.output(images) for transformer in self.transformers)
-        warped = jnp.concatenate([output.warped for output in outputs], axis=-1)
-        return self.classifier(warped, key), outputs
-
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Map images ``(B, *size, C)`` to logits ``(B, num_classes)``."""
-        return self.outputs(images, key)[0]
-
-
-class MultiSTCNN(nnx.Module):
-    """The lean CNN with a transformer before each convolution and one after both.
-
-    The second and the third transformer sample feature maps.
-    """
-
-    def __init__(
-        self,
-        first: BoundedTransformer,
-        make: Callable[[Sequence[int]], BoundedTransformer],
-        cnn: LeanCNN,
-        size: Sequence[int],
-    ) -> None:
-        self.transformer0 = first
-        half, quarter = ([math.ceil(n / k) for n in size] for k in (2, 4))
-        self.transformer1 = make((*half, cnn.conv1.out_features))
-        self.transformer2 = make((*quarter, cnn.conv2.out_features))
-        self.classifier = cnn
-
-    def outputs(
-        self, images: jax.Array, key: jax.Array | None = None
-    ) -> tuple[jax.Array, tuple[TransformerOutput, ...]]:
-        """Map images ``(B, H, W, C)`` to logits and the transformers' outputs."""
-        cnn = self.classifier
-        first = self.transformer0.output(images)
-        second = self.transformer1.output(nnx.relu(cnn.conv1(first.warped)))
-        third = self.transformer2.output(nnx.relu(cnn.conv2(second.warped)))
-        return cnn.classify(third.warped), (first, second, third)
-
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        return self.outputs(images, key)[0]
-
-
-def logits_and_outputs(
-    model: nnx.Module, images: jax.Array, key: jax.Array | None = None
-) -> tuple[jax.Array, tuple[TransformerOutput, ...]]:
-    """Any model's logits and the outputs of its transformers, if it has some."""
-    if isinstance(model, STN | MultiSTCNN):
-        return model.outputs(images, key)
-    return model(images, key), ()
-
-
-def transformers_on_input(model: nnx.Module) -> tuple[BoundedTransformer, ...]:
-    """The transformers that sample the images themselves, not feature maps."""
-    if isinstance(model, STN):
-        return model.transformers
-    return (model.transformer0,) if isinstance(model, MultiSTCNN) else ()
-
-
-def warped_size(model: nnx.Module, canvas: Sequence[int]) -> tuple[int, ...]:
-    """The size of these transformers' outputs; the canvas's without transformers."""
-    for transformer in transformers_on_input(model):
-        return transformer.size or tuple(canvas)
-    return tuple(canvas)
 
 
 def transform_of(spec: ModelSpec, ndim: int = 2) -> Transform:
@@ -165,6 +40,8 @@ def transform_of(spec: ModelSpec, ndim: int = 2) -> Transform:
         return Affine(ndim)
     if spec.transform == "projective":
         return Projective(ndim)
+    if spec.transform == "attention":
+        return Attention(ndim, scale=SCALE)
     return ThinPlateSpline((4, 4))
 
 
@@ -175,11 +52,13 @@ def build(
     canvas: Sequence[int],
     size: Sequence[int],
     num_classes: int,
+    places: int | None = None,
     parameters: int,
     bound: float | None = None,
+    precision: Precision = "float32",
     seed: int,
 ) -> nnx.Module:
-    """Build the widest model of a kind with at most ``parameters`` parameters.
+    """Build a model; the widest with at most ``parameters`` parameters, if that varies.
 
     Args:
       spec: the classifier and its transformers.
@@ -187,14 +66,63 @@ def build(
       canvas: shape ``(H, W, C)`` of the input images, ``(D, H, W, C)`` of volumes.
       size: ``(height, width)`` of the digits before they were placed on the canvas.
       num_classes: the number of classes.
+      places: classes to predict for each image, as for a house number; None for one.
       parameters: the largest number of parameters.
       bound: limit of the transformations; see :class:`BoundedTransformer`.
+      precision: in which convolutions and fully connected layers compute.
       seed: of the initial weights.
     """
+    model = _built(
+        spec,
+        network,
+        canvas=canvas,
+        size=size,
+        num_classes=num_classes,
+        places=places,
+        parameters=parameters,
+        bound=bound,
+        seed=seed,
+    )
+    if precision == "bfloat16":
+        _compute_in_bfloat16(model)
+    return model
+
+
+def _compute_in_bfloat16(model: nnx.Module) -> None:
+    """Have all layers compute in bfloat16, but for those that predict parameters."""
+    for path, layer in nnx.iter_graph(model):
+        if isinstance(layer, nnx.Conv | nnx.Linear) and path[-1] != "regression":
+            layer.dtype = jnp.bfloat16
+
+
+def _built(
+    spec: ModelSpec,
+    network: Network,
+    *,
+    canvas: Sequence[int],
+    size: Sequence[int],
+    num_classes: int,
+    places: int | None,
+    parameters: int,
+    bound: float | None,
+    seed: int,
+) -> nnx.Module:
     if len(canvas) > 3 and network != "lean":
         raise ConfigError("volumes need the lean network: --network lean")
     if network == "tutorial":
         return _tutorial(spec, canvas, num_classes, bound, nnx.Rngs(seed))
+    lean, rngs = network.endswith("_lean"), nnx.Rngs(seed)
+    if network in ("svhn", "svhn_lean"):
+        return for_numbers(spec, canvas, num_classes, places, lean, bound, rngs)
+    if places is not None:
+        raise ConfigError(
+            f"--network {network} predicts one class for an image; for labels of "
+            f"{places} places, such as house numbers, use svhn or svhn_lean"
+        )
+    if network in ("cub", "cub_lean"):
+        return with_windows(spec, canvas, num_classes, lean, rngs)
+    if spec.transform == "attention":
+        raise ConfigError(f"{spec.name} needs --network cub or cub_lean")
 
     def make(width: int) -> nnx.Module:
         rngs = nnx.Rngs(seed)
@@ -214,8 +142,12 @@ def build(
             return STN(transformers, classifier)
         if not isinstance(classifier, LeanCNN):
             raise ConfigError(f"{spec.name} needs the lean network: --network lean")
-        small = partial(_on_features, spec, bound=bound, rngs=rngs)
-        return MultiSTCNN(transformers[0], small, classifier, patch)
+        half, quarter = ([math.ceil(n / k) for n in patch] for k in (2, 4))
+        widths = (classifier.conv1.out_features, classifier.conv2.out_features)
+        for shape in zip((half, quarter), widths, strict=True):
+            maps = (*shape[0], shape[1])
+            transformers.append(_on_features(spec, maps, bound=bound, rngs=rngs))
+        return MultiSTCNN(transformers, classifier)
 
     return make(_widest(make, parameters))
 

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from .configs import Config
-from .models import TransformerOutput
+from .configs import DECAYS, Config
+from .transformers import TransformerOutput
+
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The mean negative log-likelihood of the labels."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    """The mean negative log-likelihood of the labels, ``(B,)`` or ``(B, places)``.
+
+    The classes of an image's places are independent, so their terms are added.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    terms = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return terms.sum() / labels.shape[0]
+
+
+def is_wrong(predictions: Array, labels: Array) -> Array:
+    """Which of the images ``(B,)`` are misclassified: in one place or in several."""
+    wrong: Any = predictions != labels
+    return wrong if wrong.ndim == 1 else wrong.any(axis=-1)
 
 
 def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Percentage of misclassified images."""
-    return 100 * jnp.mean(logits.argmax(axis=-1) != labels)
+    return 100 * jnp.mean(is_wrong(logits.argmax(axis=-1), labels))
 
 
 def excess(outputs: Sequence[TransformerOutput]) -> jax.Array:
@@ -68,12 +83,28 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def _descent(config: Config, peak: float) -> optax.GradientTransformation:
+    optimizer = _without_decay(config, peak)
+    if not config.weight_decay:
+        return optimizer
+    decay = optax.add_decayed_weights(config.weight_decay, _weights)
+    return optax.chain(decay, optimizer)
+
+
+def _weights(params: Any) -> Any:
+    """Which parameters are weights, not biases."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _without_decay(config: Config, peak: float) -> optax.GradientTransformation:
     steps = config.steps
     if config.schedule == "tutorial":
         return optax.sgd(peak)
-    if config.schedule == "paper":
-        thirds = {max(steps // 3, 1): 0.1, max(2 * steps // 3, 2): 0.1}
-        schedule = optax.piecewise_constant_schedule(peak, thirds)
+    if config.schedule in DECAYS:
+        tenths = {
+            max(a * steps // b, at): 0.1
+            for at, (a, b) in enumerate(DECAYS[config.schedule], start=1)
+        }
+        schedule = optax.piecewise_constant_schedule(peak, tenths)
         return optax.sgd(schedule, momentum=0.9)
     warmup = max(steps // 20, 1)
     schedule = optax.warmup_cosine_decay_schedule(

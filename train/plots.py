@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from stn_jax import to_pixels, warp
 
+from .data.arrays import label_text
 from .models import transform_of
 from .specs import ModelSpec
 from .trained import Row, Snapshots, Trained
@@ -40,7 +41,7 @@ def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
     figure, grid = _grid_of_axes(rows, len(first.labels))
     _input_row(grid[0], first.images)
     for axes, truth in zip(grid[0], first.labels, strict=True):
-        axes.set_title(_short(first.classes[truth]), fontsize=12)
+        axes.set_title(_short(label_text(truth, first.classes)), fontsize=12)
     below_input, at = [], 1
     for spec, of in snapshots.items():
         if of.params.shape[1] == 0:
@@ -226,11 +227,12 @@ def _predictions(
     for index, axes in enumerate(row):
         lines: list[Artist] = [
             TextArea(
-                f"{spec.kind_label}: {_short(of.classes[of.predictions[index]])}",
+                f"{spec.kind_label}: {_short(label_text(predicted, of.classes))}",
                 textprops={"color": "#d00000" if wrong else "black"},
             )
             for spec, of in models
-            for wrong in [of.predictions[index] != of.labels[index]]
+            for predicted in [of.predictions[index]]
+            for wrong in [(predicted != of.labels[index]).any()]
         ]
         if lines:
             below = {"bbox_to_anchor": (0.5, 0), "bbox_transform": axes.transAxes}

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from .configs import differences, settings_of
-from .data import sha256_of
 from .errors import ConfigError, OutputError, Stopped
 from .steps import TrainState
 from .storage.checkpoints import Checkpoint
@@ -110,7 +109,7 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     return settings | {
         "model": trainer.spec.name,
         "seeds": [*trainer.seeds],
-        "data": sha256_of(trainer.data),
+        "data": trainer.data_sha256,
     }
 
 

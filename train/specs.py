@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import tyro
 
 from .errors import ConfigError
 
 Classifier = Literal["fcn", "cnn"]
-Family = Literal["affine", "projective", "tps"]
+Family = Literal["affine", "projective", "tps", "attention"]
+
+
+FREE: tuple[Family, ...] = ("affine", "projective", "tps")  # without attention
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class ModelSpec:
     transformers: int = 0
     """How many transformers sample the image side by side."""
     on_features: bool = False
-    """Whether two further transformers sample the CNN's feature maps."""
+    """Whether further transformers sample the CNN's feature maps: two, or three in the
+    networks for house numbers."""
 
     def __post_init__(self) -> None:
         if (self.transform is None) != (self.transformers == 0):
@@ -56,8 +60,10 @@ class ModelSpec:
         classifier = self.classifier.upper()
         if self.transform is None:
             return classifier
-        count = 3 if self.on_features else self.transformers
-        return f"{f'{count}x' if count > 1 else ''}ST-{classifier}"
+        if self.on_features:
+            return f"Multi ST-{classifier}"
+        count = f"{self.transformers}x" if self.transformers > 1 else ""
+        return f"{count}ST-{classifier}"
 
     @property
     def label(self) -> str:
@@ -72,7 +78,9 @@ class ModelSpec:
         if self.transform is None:
             return plain
         if self.on_features:
-            return f"{plain} with {self.transform} transformers at three depths"
+            return f"{plain} with {self.transform} transformers at several depths"
+        if self.transform == "attention":
+            return f"{plain}s in {self.transformers} windows"
         count = {1: "a transformer", 2: "two transformers side by side"}
         return f"{plain} behind {count[self.transformers]} ({self.transform})"
 
@@ -80,10 +88,12 @@ class ModelSpec:
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("fcn"),
     ModelSpec("cnn"),
-    *(ModelSpec("fcn", family, 1) for family in get_args(Family)),
-    *(ModelSpec("cnn", family, 1) for family in get_args(Family)),
-    *(ModelSpec("fcn", family, 2) for family in get_args(Family)),
+    *(ModelSpec("fcn", family, 1) for family in FREE),
+    *(ModelSpec("cnn", family, 1) for family in FREE),
+    *(ModelSpec("fcn", family, 2) for family in FREE),
     ModelSpec("cnn", "affine", 1, on_features=True),
+    ModelSpec("cnn", "attention", 2),
+    ModelSpec("cnn", "attention", 4),
 )
 
 # a model on the command line

@@ -18,7 +18,13 @@ Document = dict[str, Any]  # a run's results and their provenance
 Cells = dict[tuple[Task, ModelSpec], list[dict[str, Any]]]  # a model's results by seed
 
 # settings that a table's caption names if they differ from these
-USUAL = {"clip": None, "outside_penalty": 0.0, "bound": None, "elastic": 0.0}
+USUAL = {
+    "clip": None,
+    "outside_penalty": 0.0,
+    "bound": None,
+    "elastic": 0.0,
+    "weight_decay": 0.0,
+}
 
 
 def mean_and_deviation(errors: Sequence[float]) -> str:

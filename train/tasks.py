@@ -11,6 +11,9 @@ from jax.typing import ArrayLike
 
 from . import distortions
 from .configs import Task
+from .data.arrays import NONE
+from .house_numbers import house_numbers
+from .parts import parts
 
 Examples = tuple[jax.Array, jax.Array]
 
@@ -21,7 +24,8 @@ def examples(
     """Make a task's examples of digits ``(B, H, W, C)``, bytes or floats.
 
     Returns:
-      Images on their canvases ``(B, *canvas, C)``, floats, and their labels ``(B,)``.
+      Images on their canvases ``(B, *canvas, C)``, floats, and their labels, ``(B,)``
+      or, of house numbers, ``(B, 5)``.
     """
     return TASKS[task](key, as_floats(images), labels)
 
@@ -29,14 +33,17 @@ def examples(
 def training_examples(
     task: Task, elastic: float, key: jax.Array, images: jax.Array, labels: jax.Array
 ) -> Examples:
-    """Make examples of digits that are first warped by a random thin plate spline.
+    """Make examples for training, where the task itself may add variation.
 
-    The displacements of its control points are Gaussian, sigma = ``elastic`` pixels.
+    With ``elastic`` the digits are first warped by a random thin plate spline; the
+    displacements of its control points are Gaussian, sigma = ``elastic`` pixels.
     """
     if elastic:
         warp = partial(distortions.elastic, scales=(1.0, 1.0), pixels=elastic)
         warp_key = jax.random.fold_in(key, 0)
         images, labels = each(warp)(warp_key, as_floats(images), labels)
+    if task == "crops":
+        return random_crops(key, as_floats(images), labels)
     return examples(task, key, images, labels)
 
 
@@ -50,6 +57,10 @@ def class_names(task: Task, classes: Sequence[str]) -> tuple[str, ...]:
     """The names of a task's classes, given those of the images."""
     if task == "addition":
         return tuple(map(str, range(2 * len(classes) - 1)))
+    if task in ("numbers64", "numbers128"):
+        return (NONE, *classes)
+    if task == "parts":
+        return tuple(f"{head}{body}" for head in classes for body in classes)
     return tuple(classes)
 
 
@@ -101,8 +112,28 @@ def addition(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
     return jnp.concatenate([first, second], axis=-1), a + b
 
 
+def middles(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
+    """The middle of each image, 7/8 of its height and width (appendix A.6)."""
+    height, width = crop_size(images)
+    y, x = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+    return images[:, y : y + height, x : x + width], labels
+
+
+def random_crops(key: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
+    """7/8 of each image's height and width, at a random place; half are mirrored."""
+    size = crop_size(images)
+    crop = partial(distortions.cropped, size=size)
+    return each(crop)(key, images, labels)
+
+
+def crop_size(images: jax.Array) -> tuple[int, int]:
+    """Height and width of the crops of images ``(B, H, W, C)``: 224 of 256."""
+    return images.shape[1] * 7 // 8, images.shape[2] * 7 // 8
+
+
 TASKS: dict[Task, Callable[..., Examples]] = {
     "plain": plain,
+    "crops": middles,
     "tutorial": standardized,
     "patch": among_others(distortions.in_a_patch),
     "r": each(distortions.rotated),
@@ -114,4 +145,7 @@ TASKS: dict[Task, Callable[..., Examples]] = {
     "addition": addition,
     "3d30": each(partial(distortions.extruded, edge=30)),
     "3d60": each(partial(distortions.extruded, edge=60)),
+    "numbers64": partial(house_numbers, side=64),
+    "numbers128": partial(house_numbers, side=128),
+    "parts": parts,
 }

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import DataError
-from .models import STN, build
+from .models import build
 from .specs import ModelSpec
+from .transformers import STN
 
 _LAYERS = {  # PyTorch's name: the path in our STN
     "localization.0": ("transformer0", "localization", "conv1"),

@@ -21,9 +21,9 @@ class Snapshots(NamedTuple):
     images: np.ndarray
     """``(n, *canvas, C)``, of different classes as far as possible."""
     labels: np.ndarray
-    """``(n,)``."""
+    """``(n,)``, or ``(n, places)`` of house numbers."""
     predictions: np.ndarray
-    """The classes that the chosen state predicts, ``(n,)``."""
+    """The classes that the chosen state predicts, in the labels' shape."""
     steps: np.ndarray
     """The steps after which the parameters were recorded, ``(T,)``."""
     params: np.ndarray
@@ -56,7 +56,8 @@ class Trained(NamedTuple):
     rows: list[Row]
     """The metrics, as ``fit`` reports them."""
     predictions: np.ndarray
-    """The classes that the chosen state predicts for the test examples, ``(N,)``."""
+    """The classes that the chosen state predicts for the test examples, ``(N,)``, or
+    ``(N, places)`` of house numbers."""
     test_error: float
     """Of the chosen state, in percent."""
     best: list[Kept]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
@@ -13,19 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from .configs import Config
-from .data import Dataset
+from .configs import Config, Network
+from .data import Dataset, sha256_of
 from .errors import Diverged
 from .evaluate import VALIDATION_KEY, fixed_examples, percent_wrong, predict
+from .feed import Resident, Streamed, Work, is_large
 from .initial import initial_model
-from .models import count_parameters, transformers_on_input, warped_size
+from .models import count_parameters
 from .objective import make_optimizer
 from .profiling import Profile
 from .specs import ModelSpec
-from .steps import Batch, TrainState, batch_indices, means, train_steps
-from .tasks import class_names
+from .steps import TrainState, added, means, train_steps
+from .tasks import as_floats, class_names
 from .trained import Kept, Row, Snapshots, Trained
+from .transformers import localize_images, warped_size
 
+# networks whose steps take long, each of which is a program of its own
+ONE_BY_ONE: tuple[Network, ...] = ("svhn", "svhn_lean", "cub", "cub_lean")
 SHOWN = 10  # held-out images whose transformations are recorded
 
 
@@ -66,6 +70,11 @@ class Trainer:
             return fixed_examples(self.data.test, self.config.task)
         return fixed_examples(self.data.validation, self.config.task, VALIDATION_KEY)
 
+    @cached_property
+    def data_sha256(self) -> str:
+        """The digest of the data, which are read once for it."""
+        return sha256_of(self.data)
+
     @property
     def step(self) -> int:
         """The number of steps taken."""
@@ -74,29 +83,39 @@ class Trainer:
     def advance(self, trace: Path | None = None) -> Iterator[Row]:
         """Take the remaining steps; yield rows of metrics, one for each seed.
 
-        The steps up to the next row are one program, which runs without the host.
+        The steps up to the next row are one program, which runs without the host, or
+        one program each.
         """
-        data = Batch(*map(jnp.asarray, self.data.train))
         length = max(min(50, self.config.steps // 20), 1)
+        feed = self._feed(length)
         with Profile(trace, self.config.profile) as profile:
             for last in self._ends(length):
                 profile.begin_program()
                 count = last - self.step
-                rows = self._take_until(last, self._chosen(count, length), data)
+                rows = self._take_until(last, feed.until(self.step, last))
                 profile.end_program(count)
                 if last % self.config.eval_every == 0 or last == self.config.steps:
                     self._evaluate(rows)
-                shown = self.images[self.shown]
+                shown = as_floats(self.images[self.shown])
                 recorded = _localize(self.graphdef, self.state.params, shown)
                 self.recorded.append(np.asarray(recorded))
                 self.rows += rows
                 yield from rows
 
-    def _take_until(self, last: int, chosen: np.ndarray, data: Batch) -> list[Row]:
+    def _feed(self, length: int) -> Resident | Streamed:
+        if is_large(self.data.train.images):
+            return Streamed(self.config, self.data, self.seeds, self.step)
+        rows = 1 if self.config.network in ONE_BY_ONE else length
+        return Resident(self.config, self.data, self.seeds, rows)
+
+    def _take_until(self, last: int, programs: Iterable[Work]) -> list[Row]:
         """Take the steps up to number ``last``; return a row for each seed."""
         since, count = time.perf_counter(), last - self.step
-        self.state, sums = self.take(self.state, last, chosen, data)
-        sums = jax.device_get(sums)
+        parts = []
+        for work in programs:
+            self.state, part = self.take(self.state, *work)
+            parts.append(part)
+        sums = added(jax.device_get(parts))
         rate = count * self.config.batch_size / (time.perf_counter() - since)
         self._check_finite(sums, last)
         return [
@@ -145,19 +164,6 @@ class Trainer:
             best.sort(key=lambda kept: (kept.validation_error, -kept.step))
             self.best[index] = best[: self.config.keep]
 
-    def _chosen(self, count: int, length: int) -> np.ndarray:
-        """Indices ``(S, length, batch_size)`` of the next steps' images.
-
-        The rows beyond ``count`` are zeros: with one shape there is one program.
-        """
-        config, n = self.config, len(self.data.train.labels)
-        chosen = np.zeros((len(self.seeds), length, config.batch_size), np.int32)
-        for of_seed, seed in zip(chosen, self.seeds, strict=True):
-            for row in range(count):
-                at = self.step + row
-                of_seed[row] = batch_indices(n, config.batch_size, seed, at)
-        return chosen
-
     def seconds(self) -> float:
         """Seconds since the start, including those before an interruption."""
         return time.perf_counter() - self.began
@@ -172,7 +178,7 @@ class Trainer:
         ]
         chosen = [(*best, own)[0] for best, own in zip(self.best, last, strict=True)]
         states = stacked(kept.params for kept in chosen)
-        shown = self.images[self.shown]
+        shown = np.asarray(as_floats(self.images[self.shown]))
         of_shown = predict(self.graphdef, states, shown)
         if self.data.validation is not None:  # else the test set is there
             del self.images
@@ -232,15 +238,18 @@ def _localize(
     """The parameters of the transformers that sample the input, ``(S, K, n, P)``."""
 
     def one(state: nnx.State) -> jax.Array:
-        transformers = transformers_on_input(nnx.merge(graphdef, state))
-        params = [transformer.localize(images) for transformer in transformers]
-        return jnp.stack(params) if params else jnp.zeros((0, len(images), 0))
+        return localize_images(nnx.merge(graphdef, state), images)
 
     return jax.vmap(one)(states)
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of ``count`` examples: the first of each class, then the first others."""
+    """Indices of ``count`` examples: the first of each class, then the first others.
+
+    Of labels with several places, it is the first with each number of digits.
+    """
+    if labels.ndim > 1:
+        labels = (labels > 0).sum(axis=1)
     _, first = np.unique(labels, return_index=True)
     others = np.setdiff1d(np.arange(len(labels)), first)
     return np.concatenate([first, others])[:count]

@@ -16,7 +16,7 @@ from train.configs import (
 )
 from train.data import load
 from train.initial import initial_model
-from train.models import TransformerOutput, logits_and_outputs
+from train.transformers import TransformerOutput, logits_and_outputs
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,10 @@ SPECS = {
     "2xst_fcn-tps": (ModelSpec("fcn", "tps", 2), "2xST-FCN TPS"),
     "multi_st_cnn-affine": (
         ModelSpec("cnn", "affine", 1, on_features=True),
-        "3xST-CNN affine",
+        "Multi ST-CNN affine",
     ),
+    "2xst_cnn-attention": (ModelSpec("cnn", "attention", 2), "2xST-CNN attention"),
+    "4xst_cnn-attention": (ModelSpec("cnn", "attention", 4), "4xST-CNN attention"),
 }
 
 

@@ -12,6 +12,9 @@ Reading order::
     labeled_images  image files with labels, decoded to one size
     image_folders   folders of images by class
     cub             CUB-200-2011
+    digit_struct    SVHN's list of digits and boxes
+    converted       images that are converted once and mapped from the disk
+    svhn            SVHN's full numbers
     svhn_cropped    SVHN's cropped digits
     sources         the sources by their names on the command line
     validation      the part of the training images that is held out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..errors import DataError
 
 DIGITS = tuple("0123456789")  # the classes of MNIST and SVHN
+NONE = "none"  # class 0 of a house number's places: no digit
 
 
 class Split(NamedTuple):
@@ -18,7 +20,8 @@ class Split(NamedTuple):
     images: np.ndarray
     """``(N, H, W, C)``, bytes or floats in [0, 1]."""
     labels: np.ndarray
-    """``(N,)``, int32, from 0."""
+    """``(N,)``, int32, from 0. Of house numbers ``(N, 5)``, where class 0 is a place
+    without a digit."""
 
 
 class Dataset(NamedTuple):
@@ -32,6 +35,13 @@ class Dataset(NamedTuple):
     validation: Split | None = None
     """Images that are neither trained on nor tested on; None if the dataset has no such
     part of its own."""
+
+
+def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
+    """A label in words: the name of a class, or the digits of a house number."""
+    if np.ndim(label) == 0:
+        return classes[int(label)]
+    return "".join(classes[int(at)] for at in label if at)
 
 
 def check_size(what: str, num_bytes: int, limit: float) -> None:

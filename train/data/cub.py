@@ -36,7 +36,10 @@ CUB_REMEDY = (
 
 
 def load_cub(
-    folder: Path | None, image_size: tuple[int, int] | None, limit: float
+    folder: Path | None,
+    image_size: tuple[int, int] | None,
+    limit: float,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Load CUB-200-2011 from its folder.
 
@@ -44,6 +47,7 @@ def load_cub(
       folder: ``CUB_200_2011``, or the folder that holds it.
       image_size: height and width, by default 224 224; each image is scaled to fit.
       limit: GB that all images together may need.
+      skip_bad: leave out images that cannot be read, with a warning that lists them.
 
     Raises:
       DataError: a file is missing or malformed, the files do not describe the same
@@ -80,7 +84,8 @@ def load_cub(
     names = tuple(name.partition(".")[2].replace("_", " ") for name in classes.values())
     train, test = parts["train"].labels, parts["test"].labels
     check_trained(np.array(test), np.array(train), str(folder / LABELS))
-    return read_labeled(folder, "cub", names, parts, image_size or CUB_SIZE, limit)
+    size = image_size or CUB_SIZE
+    return read_labeled(folder, "cub", names, parts, size, limit, skip_bad)
 
 
 def _paths(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -26,7 +26,10 @@ IGNORED = ("thumbs.db", "desktop.ini")  # written by Windows
 
 
 def load_folder(
-    folder: Path, image_size: tuple[int, int] | None = None, limit: float = DATA_LIMIT
+    folder: Path,
+    image_size: tuple[int, int] | None = None,
+    limit: float = DATA_LIMIT,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Load the images of train/CLASS/, test/CLASS/ and, if present, validation/CLASS/.
 
@@ -37,6 +40,7 @@ def load_folder(
       image_size: height and width; each image is scaled to fit. By default the size of
         the training images, or the median of their heights and of their widths.
       limit: GB that all images together may need.
+      skip_bad: leave out images that cannot be read, with a warning that lists them.
 
     Raises:
       DataError: another layout, a class without images, images that cannot be read, or
@@ -46,7 +50,7 @@ def load_folder(
     classes = folder_classes(parts["train"])
     labeled = {part: _labeled(path, classes) for part, path in parts.items()}
     name = folder.resolve().name or "images"
-    return read_labeled(folder, name, classes, labeled, image_size, limit)
+    return read_labeled(folder, name, classes, labeled, image_size, limit, skip_bad)
 
 
 def folder_classes(train: Path) -> tuple[str, ...]:

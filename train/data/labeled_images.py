@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ def read_labeled(
     labeled: Mapping[str, Labeled],
     image_size: tuple[int, int] | None,
     limit: float,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Decode the image files of all parts.
 
@@ -40,6 +42,7 @@ def read_labeled(
       image_size: height and width; each image is scaled to fit. By default the size of
         the training images, or the median of their heights and of their widths.
       limit: GB that all images together may need.
+      skip_bad: leave out images that cannot be read, with a warning that lists them.
 
     Raises:
       DataError: images that cannot be read, or more data than the limit.
@@ -55,8 +58,13 @@ def read_labeled(
     splits = {
         part: _decode(of, (*size, channels), faults) for part, of in labeled.items()
     }
-    if faults:
+    if faults and not skip_bad:
         raise _unreadable(folder, faults, len(files))
+    if faults:
+        splits = _without(splits, labeled, faults)
+        left_out = "".join(f"\n  {faults[file]}" for file in sorted(faults))
+        text = f"{folder}: {len(faults):,} of {len(files):,} images are left out:"
+        warnings.warn(text + left_out, stacklevel=4)
     return Dataset(
         name, splits["train"], splits["test"], classes, splits.get("validation")
     )
@@ -96,10 +104,26 @@ def _decode(
     return Split(images, np.array(labeled.labels, np.int32))
 
 
+def _without(
+    splits: Mapping[str, Split],
+    labeled: Mapping[str, Labeled],
+    faults: Mapping[Path, DataError],
+) -> dict[str, Split]:
+    """The parts without the images that cannot be read, if some are left in each."""
+    left = {}
+    for part, split in splits.items():
+        good = np.array([file not in faults for file in labeled[part].files], bool)
+        if not good.any():
+            first = next(iter(faults.values()))
+            raise DataError(f"no {part} image can be read. {first}")
+        left[part] = Split(*(x[good] for x in split))
+    return left
+
+
 def _unreadable(folder: Path, faults: dict[Path, DataError], count: int) -> DataError:
     some = " ".join(str(faults[file]) for file in sorted(faults)[:5])
     more = f" And {len(faults) - 5:,} more." if len(faults) > 5 else ""
     return DataError(
         f"{folder}: {len(faults):,} of {count:,} images cannot be read; replace or "
-        f"remove them. {some}{more}"
+        f"remove them, or leave them out with --skip-bad. {some}{more}"
     )

@@ -19,10 +19,11 @@ from .cub import load_cub
 from .idx import read_mnist
 from .image_folders import load_folder
 from .npz import load_npz
+from .svhn import load_svhn
 from .svhn_cropped import load_svhn_cropped
 
 DIGITS_TRAIN = 1297  # of 1,797; the remaining 500 are the test set
-NAMED = ("digits", "mnist", "svhn_cropped", "cub")
+NAMED = ("digits", "mnist", "svhn", "svhn_cropped", "cub")
 
 
 def load(
@@ -32,35 +33,38 @@ def load(
     keys: Sequence[str] = (),
     image_size: tuple[int, int] | None = None,
     limit: float = DATA_LIMIT,
+    cache_dir: Path | None = None,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Load the data that the options of the command line name.
 
     Args:
-      dataset: "digits", "mnist", "svhn_cropped", "cub", the path of an .npz file, or
-        of a folder with images in train/CLASS/ and test/CLASS/.
-      data_dir: the folder with the files of mnist, svhn_cropped or cub. If None, MNIST
-        is downloaded.
+      dataset: "digits", "mnist", "svhn", "svhn_cropped", "cub", the path of an .npz
+        file, or of a folder with images in train/CLASS/ and test/CLASS/.
+      data_dir: the folder with the files of mnist, svhn, svhn_cropped or cub. If None,
+        MNIST is downloaded.
       keys: the names in an .npz file, as "x_train=images".
-      image_size: height and width of the images of a folder or of cub.
+      image_size: height and width of the images of a folder, of svhn or of cub.
       limit: GB that the data may need.
+      cache_dir: the folder for svhn's converted images; by default data_dir.
+      skip_bad: leave out images that cannot be used, with a warning.
 
     Raises:
       DataError: the data is missing or corrupt, or needs more than the limit.
     """
     kind = kind_of(dataset)
-    from_files, scaled = NAMED[1:], ("folder", "cub")
+    from_files, scaled = NAMED[1:], ("folder", "svhn", "cub")
     for option, value, goes_with, what in (
-        ("--data-dir", data_dir, from_files, "--dataset mnist, svhn_cropped and cub"),
-        ("--keys", keys, ("npz",), "--dataset FILE.npz"),
-        (
-            "--image-size",
-            image_size,
-            scaled,
-            "--dataset cub and folders of images",
-        ),
+        ("--data-dir", data_dir, from_files, "mnist, svhn, svhn_cropped and cub"),
+        ("--keys", keys, ("npz",), "FILE.npz"),
+        ("--image-size", image_size, scaled, "svhn, cub and folders of images"),
+        ("--cache-dir", cache_dir, ("svhn",), "svhn"),
+        ("--skip-bad", skip_bad, scaled, "svhn, cub and folders of images"),
     ):
         if value and kind not in goes_with:
-            raise DataError(f"{option} goes with {what}, not with {dataset!r}.")
+            raise DataError(
+                f"{option} goes with --dataset {what}, not with {dataset!r}."
+            )
     try:
         if kind == "digits":
             return load_digits()
@@ -68,11 +72,13 @@ def load(
             return load_mnist(data_dir, limit)
         if kind == "svhn_cropped":
             return load_svhn_cropped(data_dir, limit)
+        if kind == "svhn":
+            return load_svhn(data_dir, image_size, cache=cache_dir, skip_bad=skip_bad)
         if kind == "cub":
-            return load_cub(data_dir, image_size, limit)
+            return load_cub(data_dir, image_size, limit, skip_bad)
         if kind == "npz":
             return load_npz(Path(dataset), keys, limit)
-        return load_folder(Path(dataset), image_size, limit)
+        return load_folder(Path(dataset), image_size, limit, skip_bad)
     except MemoryError as error:
         raise DataError(f"the memory does not suffice for {dataset}.") from error
 
@@ -85,6 +91,8 @@ def load_source(source: Source) -> Dataset:
         keys=source.keys,
         image_size=source.image_size,
         limit=source.data_limit,
+        cache_dir=source.cache_dir,
+        skip_bad=source.skip_bad,
     )
 
 

@@ -14,6 +14,7 @@ def with_validation(data: Dataset, share: float) -> Dataset:
     """Hold out a part of the training images for validation.
 
     The part is the same in every run. A dataset with a validation part keeps that one.
+    Of images that are mapped from the disk it is the first ones, which are not copied.
 
     Args:
       data: the dataset.
@@ -33,6 +34,11 @@ def with_validation(data: Dataset, share: float) -> Dataset:
         raise ConfigError(
             f"--validation {share:g} of {n} training images is {count} images: choose "
             "another share, or --validation 0 to train on all"
+        )
+    if isinstance(data.train.images, np.memmap):
+        return data._replace(
+            train=Split(*(x[count:] for x in data.train)),
+            validation=Split(*(x[:count] for x in data.train)),
         )
     order = np.random.default_rng(SEED).permutation(n)
     held_out, rest = np.sort(order[:count]), np.sort(order[count:])

@@ -91,6 +91,7 @@ def _card(
         parameters=run.parameters,
         errors=errors,
         provenance=origin,
+        places=None if run.predictions.ndim == 1 else run.predictions.shape[1],
     )
 
 

@@ -47,6 +47,9 @@ class Card:
     """Errors in percent by what they were measured on: training, validation, test."""
     provenance: dict[str, Any]
     """Configuration, data, command, date, device, versions and commit."""
+    places: int | None = None
+    """The classes that are predicted for each image, as for a house number; None, which
+    the JSON file leaves out, for one class."""
     file: str = ""
     """The name of the file that the card belongs to."""
     size: int = 0
@@ -123,6 +126,8 @@ def read_card(file: Path) -> Card:
 
 def _to_json(card: Card) -> str:
     content = json.loads(json.dumps({"format": FORMAT, **asdict(card)}))
+    if card.places is None:  # as in files from before there were places
+        del content["places"]
     content["card_sha256"] = _card_digest(content)
     return json.dumps(content, indent=2) + "\n"
 

@@ -69,8 +69,10 @@ def module_of(card: Card) -> nnx.Module:
         canvas=card.input_shape,
         size=card.digit_size,
         num_classes=len(card.classes),
+        places=card.places,
         parameters=config["parameters"],
         bound=config["bound"],
+        precision=config.get("precision", "float32"),
         seed=config["seed"],
     )
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from flax import nnx
@@ -27,11 +25,12 @@ from ..evaluate import (
     percent_wrong,
     predict,
 )
+from ..initial import shapes_of_examples
 from ..storage.artifacts import circumstances
 from ..storage.cards import Card
 from ..storage.files import check_new, check_suffix, write_file
 from ..storage.weights import load_model
-from ..tasks import class_names, examples
+from ..tasks import class_names
 from .columns import aligned
 from .confusion import OfClass, by_class, confusion_figure, counts_of
 
@@ -55,13 +54,17 @@ class Evaluate:
     """digits, mnist, FILE.npz or DIR, as for run. Default: the dataset of the
     training."""
     data_dir: Path | None = None
-    """Folder with MNIST's four files. Without it, MNIST is downloaded."""
+    """Folder with the original files, as for run. Without it, MNIST is downloaded."""
     keys: KeysOption = ()
     """The names in FILE.npz, if they are others: x_train=images y_train=labels."""
     image_size: tuple[int, int] | None = None
     """Height and width of the images from DIR. Default: as in the training."""
     data_limit: float = DATA_LIMIT
     """Largest size of the decompressed data, in GB."""
+    cache_dir: Path | None = None
+    """Folder with svhn's converted images. Default: --data-dir."""
+    skip_bad: bool = False
+    """Leave out images that cannot be used."""
     batch_size: int = CHUNK
     """Images per call of the model."""
     out: Path | None = None
@@ -85,9 +88,9 @@ class Evaluated(NamedTuple):
     data: Dataset
     part: Part
     labels: np.ndarray
-    """``(N,)``."""
+    """``(N,)``, or ``(N, places)`` of house numbers."""
     predictions: np.ndarray
-    """``(N,)``."""
+    """Likewise."""
 
     @property
     def error(self) -> float:
@@ -123,6 +126,7 @@ def run_evaluation(options: Evaluate) -> str:
     check_fits(data, card)
     evaluated = evaluate(model, card, data, options.part, options.batch_size)
     labels, predictions = evaluated.labels, evaluated.predictions
+    labels, predictions = labels.reshape(-1), predictions.reshape(-1)  # place by place
     classes = by_class(labels, predictions, card.classes)
     counts = counts_of(labels, predictions, len(card.classes))
     if options.out:
@@ -142,7 +146,7 @@ def _data(options: Evaluate, card: Card) -> Dataset:
     if dataset is None:
         dataset = config["dataset"]
         keys = keys or tuple(config.get("keys", ()))
-    if image_size is None and kind_of(dataset) in ("folder", "cub"):
+    if image_size is None and kind_of(dataset) in ("folder", "svhn", "cub"):
         image_size = card.digit_size
     data = load(
         dataset,
@@ -150,6 +154,8 @@ def _data(options: Evaluate, card: Card) -> Dataset:
         keys=keys,
         image_size=image_size,
         limit=options.data_limit,
+        cache_dir=options.cache_dir,
+        skip_bad=options.skip_bad,
     )
     try:
         return with_validation(data, config["validation"])
@@ -170,10 +176,7 @@ def check_fits(data: Dataset, card: Card) -> None:
             f"the model {card.model} predicts the classes {_listed(card.classes)}, but "
             f"{data.name} has {_listed(classes)}."
         )
-    shape = jax.ShapeDtypeStruct((2, *data.train.images.shape[1:]), jnp.float32)
-    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
-    task = partial(examples, card.config["task"], jax.random.key(0))
-    found = jax.eval_shape(task, shape, labels)[0].shape[1:]
+    found = shapes_of_examples(card.config["task"], data)[0].shape[1:]
     if found != card.input_shape:
         raise DataError(
             f"the model {card.model} takes images of the shape {card.input_shape}, but "

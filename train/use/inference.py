@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
     image: np.ndarray
     """``(*input_shape)``, floats in the model's range."""
     probabilities: np.ndarray
-    """``(classes,)``."""
+    """``(classes,)``, or ``(places, classes)`` of house numbers."""
 
 
 class Unusable(NamedTuple):
@@ -44,7 +44,8 @@ class LoadedModel(NamedTuple):
 
     card: Card
     logits: Callable[[np.ndarray], jax.Array]
-    """Maps standardized images ``(B, *input_shape)`` to logits ``(B, classes)``."""
+    """Maps standardized images ``(B, *input_shape)`` to logits ``(B, classes)``, or
+    ``(B, places, classes)`` of house numbers."""
     module: nnx.Module | None
     """The module; None for an exported model."""
 

@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from ..configs import DATA_LIMIT
+from ..data.arrays import label_text
 from ..errors import ConfigError, DataError
 from ..storage.cards import Card
 from ..storage.files import check_new, check_suffix, write_file
@@ -122,19 +123,46 @@ class _Row(NamedTuple):
     image: str
     """The image's name."""
     likeliest: tuple[tuple[str, float], ...] = ()
-    """The two likeliest classes and their probabilities."""
-    probabilities: tuple[float, ...] = ()
-    """Of all classes."""
+    """The two likeliest classes, or numbers, and their probabilities."""
+    probabilities: tuple[tuple[float, ...], ...] = ()
+    """Of all classes, for each place of a label; most labels have one."""
     error: str = ""
 
     @staticmethod
     def of(result: Prediction | Unusable, classes: Sequence[str]) -> _Row:
         if isinstance(result, Unusable):
             return _Row(result.name, error=result.error)
-        order = np.argsort(-result.probabilities, kind="stable")[:2].tolist()
-        rounded = tuple(float(f"{p:.6g}") for p in result.probabilities)
-        likeliest = tuple((str(classes[at]), rounded[at]) for at in order)
+        places = np.atleast_2d(result.probabilities)
+        likeliest = tuple(
+            (
+                label_text(
+                    label if result.probabilities.ndim > 1 else label[0], classes
+                ),
+                _rounded(probability),
+            )
+            for label, probability in two_likeliest(places)
+        )
+        rounded = tuple(tuple(map(_rounded, place)) for place in places.tolist())
         return _Row(result.name, likeliest, rounded)
+
+
+def two_likeliest(places: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """The two likeliest labels ``(places,)`` and their probabilities.
+
+    The places, with probabilities ``(places, classes)``, are independent. The second
+    label differs from the first in the one place where that costs least.
+    """
+    order = np.argsort(-places, axis=1, kind="stable")
+    sorted_ = np.take_along_axis(places, order, axis=1)
+    first, best = order[:, 0], float(sorted_[:, 0].prod())
+    at = int(np.argmax(sorted_[:, 1] / sorted_[:, 0]))
+    second = first.copy()
+    second[at] = order[at, 1]
+    return [(first, best), (second, best * float(sorted_[at, 1] / sorted_[at, 0]))]
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.6g}")
 
 
 def _table(rows: Sequence[_Row]) -> str:
@@ -151,11 +179,12 @@ def _as_csv(rows: Sequence[_Row], card: Card) -> str:
     """A line for each image: its class, all probabilities, and its error."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = [f"probability of {name}" for name in card.classes]
+    places = [f" in place {at + 1}" for at in range(card.places or 0)] or [""]
+    names = [f"probability of {name}{at}" for at in places for name in card.classes]
     writer.writerow(["image", "class", "probability", *names, "error"])
     for row in rows:
         first = row.likeliest[0] if row.likeliest else ("", "")
-        probabilities = row.probabilities or [""] * len(names)
+        probabilities = sum(row.probabilities, ()) or [""] * len(names)
         writer.writerow([row.image, *first, *probabilities, row.error])
     return file.getvalue()
 
@@ -173,30 +202,28 @@ def _entry(row: _Row, classes: Sequence[str]) -> dict[str, Any]:
     if row.error:
         return {"image": row.image, "error": row.error}
     name, probability = row.likeliest[0]
+    of_places = [dict(zip(classes, p, strict=True)) for p in row.probabilities]
     return {
         "image": row.image,
         "class": name,
         "probability": probability,
-        "probabilities": dict(zip(classes, row.probabilities, strict=True)),
+        "probabilities": of_places if len(of_places) > 1 else of_places[0],
     }
 
 
 def _figure(module: nnx.Module, card: Card, shown: Sequence[Prediction]) -> Figure:
     """Draw the sampling grids and outputs for images."""
-    from ..models import transformers_on_input, warped_size  # imports flax
     from ..plots import prediction_figure
     from ..specs import ModelSpec
+    from ..transformers import localize_images, warped_size  # imports flax
 
     images = np.stack([result.image for result in shown])
-    params = [
-        transformer.localize(jnp.asarray(normalized(images, card)))
-        for transformer in transformers_on_input(module)
-    ]
+    params = localize_images(module, jnp.asarray(normalized(images, card)))
     best = [_Row.of(result, card.classes).likeliest[0] for result in shown]
     return prediction_figure(
         ModelSpec.parse(card.model),
         images,
-        np.stack(params) if params else np.zeros((0, len(images), 0)),
+        np.asarray(params),
         warped_size(module, card.input_shape[:-1]),
         [_shortened(os.path.basename(result.name)) for result in shown],
         [f"{_shortened(name)}\n{100 * p:.1f}%" for name, p in best],

@@ -17,11 +17,12 @@ from flax import nnx
 from ..configs import Config
 from ..data import Dataset, Split, load_source
 from ..data.sources import DIGITS, DIGITS_TRAIN
-from ..initial import initial_model
-from ..models import BoundedTransformer, TransformerOutput, count_parameters
+from ..initial import initial_model, shapes_of_examples
+from ..models import count_parameters
 from ..objective import make_optimizer
 from ..steps import Batch, TrainState, train_step
-from ..tasks import class_names, examples
+from ..tasks import class_names
+from ..transformers import BoundedTransformer, TransformerOutput
 from .columns import aligned
 
 # training and test images of the datasets whose shapes are known without loading
@@ -61,10 +62,7 @@ def summaries(config: Config) -> Iterator[str]:
     The dataset is loaded only if its shapes are not known.
     """
     data = known_shapes(config.dataset) or load_source(config)
-    digits = jax.ShapeDtypeStruct((1, *data.train.images.shape[1:]), jnp.float32)
-    labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-    task = partial(examples, config.task, jax.random.key(0))
-    images, _ = jax.eval_shape(task, digits, labels)
+    images, _ = shapes_of_examples(config.task, data, count=1)
     classes = len(class_names(config.task, data.classes))
     for spec in config.models:
         model = initial_model(config, spec, data)

@@ -46,13 +46,16 @@ def test_the_embedded_digits():
 @pytest.mark.parametrize("dataset", ["imagenet", "mnist.npy", ""])
 def test_an_unknown_dataset(dataset):
     with pytest.raises(
-        DataError, match=r"must be digits, mnist, svhn_cropped, cub, or the path of"
+        DataError,
+        match=r"must be digits, mnist, svhn, svhn_cropped, cub, or the path of",
     ):
         load(dataset)
 
 
 def test_a_folder_goes_with_datasets_that_are_distributed_as_files(tmp_path):
-    with pytest.raises(DataError, match=r"--data-dir goes with --dataset mnist, svhn_"):
+    with pytest.raises(
+        DataError, match=r"--data-dir goes with --dataset mnist, svhn, "
+    ):
         load("digits", tmp_path)
 
 
@@ -204,7 +207,7 @@ def test_the_limit_applies_to_mnist(mnist_dir):
         (
             "a.npz",
             {"image_size": (2, 2)},
-            "--image-size goes with --dataset cub and folders",
+            "--image-size goes with --dataset svhn, cub and folders",
         ),
         (".", {"keys": ("x_train=x",)}, "--keys goes with --dataset FILE.npz"),
         ("n" * 300, {}, "name too long"),

@@ -1,0 +1,222 @@
+"""Models with spatial transformers: what these see, warp, and hand to a classifier.
+
+Each maps images ``(B, *size, C)`` to logits, and ``outputs`` returns with the logits
+what its transformers did. In training it also takes a key, for dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stn_jax.nnx import ParallelSpatialTransformers, SpatialTransformer
+
+from .classifiers import Stage
+
+
+class TransformerOutput(NamedTuple):
+    """The output of a spatial transformer for ``B`` images."""
+
+    params: jax.Array
+    """The transformation's parameters, ``(B, P)``."""
+    grid: jax.Array
+    """The sampling grid, normalized, ``(B, *size, n)``."""
+    warped: jax.Array
+    """The images sampled there, ``(B, *size, C)``."""
+
+
+Outputs = tuple[TransformerOutput, ...]
+
+
+class BoundedTransformer(SpatialTransformer):
+    """A spatial transformer whose parameters stay near the identity's.
+
+    With a ``bound`` they are ``identity + bound tanh((params - identity) / bound)``;
+    with ``bound=None`` they are not limited.
+    """
+
+    def __init__(self, *args: Any, bound: float | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bound = bound
+
+    def localize(self, images: jax.Array, **kwargs: Any) -> jax.Array:
+        """Predict the parameters ``(B, P)``."""
+        params = super().localize(images, **kwargs)
+        if self.bound is None:
+            return params
+        identity = self.transform.identity
+        return identity + self.bound * jnp.tanh((params - identity) / self.bound)
+
+    def output(self, images: jax.Array) -> TransformerOutput:
+        """Warp images ``(B, *size, C)``; return the parameters and the grid as well."""
+        params = self.localize(images)
+        size = self.size or images.shape[1:-1]
+        grid = self.transform.grid(params, size, align_corners=self.align_corners)
+        return TransformerOutput(params, grid, self.warp(images, params))
+
+
+class STN(nnx.Module):
+    """A classifier behind one or more spatial transformers of the same image.
+
+    The transformers' outputs are concatenated along the channels.
+    """
+
+    def __init__(
+        self, transformers: Sequence[BoundedTransformer], classifier: nnx.Module
+    ) -> None:
+        self.count = len(transformers)
+        for index, transformer in enumerate(transformers):
+            setattr(self, f"transformer{index}", transformer)
+        self.classifier = classifier
+
+    @property
+    def transformers(self) -> tuple[BoundedTransformer, ...]:
+        """The transformers, in the order of their outputs' channels."""
+        return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
+
+    def outputs(
+        self, images: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Outputs]:
+        """Map images ``(B, *size, C)`` to logits and the transformers' outputs."""
+        outputs = tuple(transformer.output(images) for transformer in self.transformers)
+        warped = jnp.concatenate([output.warped for output in outputs], axis=-1)
+        return self.classifier(warped, key), outputs
+
+    def localize(self, images: jax.Array) -> jax.Array:
+        """The parameters of all transformers for the images: ``(K, B, P)``."""
+        return jnp.stack([one.localize(images) for one in self.transformers])
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Map images ``(B, *size, C)`` to logits ``(B, num_classes)``."""
+        return self.outputs(images, key)[0]
+
+
+class InStages(Protocol):
+    """A classifier as functions, each of which maps the output of the one before."""
+
+    def stages(self, key: jax.Array | None = None) -> Sequence[Stage]:
+        """The functions. With a key, which is for training, dropout is on."""
+        ...
+
+
+class MultiSTCNN(nnx.Module):
+    """A CNN with a transformer before each of its first stages.
+
+    The first transformer samples the image, the others sample feature maps.
+    """
+
+    def __init__(
+        self, transformers: Sequence[BoundedTransformer], cnn: InStages
+    ) -> None:
+        self.count = len(transformers)
+        for index, transformer in enumerate(transformers):
+            setattr(self, f"transformer{index}", transformer)
+        self.classifier = cnn
+
+    @property
+    def transformers(self) -> tuple[BoundedTransformer, ...]:
+        """The transformers, in the order of the stages."""
+        return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
+
+    def outputs(
+        self, images: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Outputs]:
+        """Map images ``(B, H, W, C)`` to logits and the transformers' outputs."""
+        stages = self.classifier.stages(key)
+        x, outputs = images, []
+        for transformer, stage in zip(self.transformers, stages, strict=False):
+            outputs.append(transformer.output(x))
+            x = stage(outputs[-1].warped)
+        for stage in stages[self.count :]:
+            x = stage(x)
+        return x, tuple(outputs)
+
+    def localize(self, images: jax.Array) -> jax.Array:
+        """The parameters of the first transformer: ``(1, B, P)``."""
+        return self.transformers[0].localize(images)[None]
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Map images ``(B, H, W, C)`` to logits."""
+        return self.outputs(images, key)[0]
+
+
+class WindowSTN(nnx.Module):
+    """Windows of the image, each with a network of its own (section 4.3).
+
+    The networks' features are concatenated and classified together.
+
+    Args:
+      windows: the transformers of the image, with one localization network.
+      networks: from the images of a window ``(B, *size, C)`` to features ``(B, F)``.
+      classifier: from the features of all windows ``(B, n F)`` to logits.
+    """
+
+    def __init__(
+        self,
+        windows: ParallelSpatialTransformers,
+        networks: Sequence[nnx.Module],
+        classifier: nnx.Module,
+    ) -> None:
+        self.transformer = windows
+        for index, network in enumerate(networks):
+            setattr(self, f"network{index}", network)
+        self.classifier = classifier
+
+    def outputs(
+        self, images: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Outputs]:
+        """Map images ``(B, H, W, C)`` to logits and the windows' outputs."""
+        windows = self.transformer
+        params = windows.localize(images)
+        size = windows.size or images.shape[1:-1]
+        grids = windows.transform.grid(params, size, align_corners=False)
+        of_all = TransformerOutput(params, grids, windows.warp(images, params))
+        outputs = tuple(
+            TransformerOutput(*(x[:, index] for x in of_all))
+            for index in range(windows.count)
+        )
+        features = [
+            getattr(self, f"network{index}")(output.warped)
+            for index, output in enumerate(outputs)
+        ]
+        return self.classifier(jnp.concatenate(features, axis=-1), key), outputs
+
+    def localize(self, images: jax.Array) -> jax.Array:
+        """The parameters of all windows for the images: ``(n, B, P)``."""
+        return jnp.moveaxis(self.transformer.localize(images), 1, 0)
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
+        return self.outputs(images, key)[0]
+
+
+Transforming = STN | MultiSTCNN | WindowSTN
+
+
+def logits_and_outputs(
+    model: nnx.Module, images: jax.Array, key: jax.Array | None = None
+) -> tuple[jax.Array, Outputs]:
+    """Any model's logits and the outputs of its transformers, if it has some."""
+    if isinstance(model, Transforming):
+        return model.outputs(images, key)
+    return model(images, key), ()
+
+
+def localize_images(model: nnx.Module, images: jax.Array) -> jax.Array:
+    """The parameters of the transformers that sample the images: ``(K, B, P)``."""
+    if isinstance(model, Transforming):
+        return model.localize(images)
+    return jnp.zeros((0, len(images), 0))
+
+
+def warped_size(model: nnx.Module, canvas: Sequence[int]) -> tuple[int, ...]:
+    """The size of these transformers' outputs; the canvas's without transformers."""
+    if not isinstance(model, Transforming):
+        return tuple(canvas)
+    if isinstance(model, WindowSTN):
+        return model.transformer.size or tuple(canvas)
+    return model.transformers[0].size or tuple(canvas)
