@@ -97,11 +97,10 @@ def _on_real_images() -> Named:
             OF_NUMBERS,
             "numbers64" if side == 64 else "numbers128",
             network="svhn_lean",
-            steps=4_200,
+            steps=5_000,
             batch_size=32,
             learning_rate=1e-3,
-            localization_learning_rate=1e-4,
-            eval_every=700,
+            eval_every=1_000,
         )
         named[f"numbers{side}"] = (
             f"house numbers of digits, {side}x{side}: the same networks, lean",

@@ -21,7 +21,7 @@ PLACES = 5
 COUNTS = (0.2, 0.4, 0.25, 0.1, 0.05)  # chances of one to five digits
 PITCH = 0.68  # from digit to digit, in widths of an image of a digit
 CONTRAST = 0.3  # least difference of brightness between a number and the background
-STROKES, NEIGHBORS = 4, 1  # distractors for each 64x64 pixels, neighbors of a number
+STROKES, NEIGHBORS = 3, 1  # distractors for each 64x64 pixels, neighbors of a number
 
 
 def house_numbers(
@@ -121,11 +121,11 @@ def _placed(
 def _colors(key: jax.Array) -> jax.Array:
     """Colors of the background, the number and the distractors: ``(3, 3)``.
 
-    The number's color is redrawn, up to 16 times, until it contrasts.
+    The number's color is redrawn, up to 64 times, until it contrasts.
     """
     behind_key, number_key, beside_key = jax.random.split(key, 3)
     behind = jax.random.uniform(behind_key, (3,))
-    numbers = jax.random.uniform(number_key, (16, 3))
+    numbers = jax.random.uniform(number_key, (64, 3))
     contrast = jnp.abs(numbers.mean(axis=1) - behind.mean())
     number = numbers[jnp.argmax(contrast >= CONTRAST)]
     return jnp.stack([behind, number, jax.random.uniform(beside_key, (3,))])

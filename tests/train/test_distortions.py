@@ -50,13 +50,13 @@ def test_an_image_lands_where_scipy_puts_it(glyph, size, angle, scale, center):
     image = glyph[: size[0]]
     image = np.pad(image, ((0, 0), (0, size[1] - 28), (0, 0)))
     canvas = (40, 50)
-    ours = distortions._place(image, canvas, angle, scale, np.array(center))
+    ours = distortions.placed(image, canvas, angle, scale, np.array(center))
     expected = place(image, canvas, angle, scale, center)
     np.testing.assert_allclose(ours[..., 0], expected, atol=2e-5)
 
 
 def test_a_positive_angle_rotates_counter_clockwise(glyph):
-    ours = distortions._place(glyph, (28, 28), np.pi / 2, 1.0, np.zeros(2))
+    ours = distortions.placed(glyph, (28, 28), np.pi / 2, 1.0, np.zeros(2))
     np.testing.assert_allclose(ours, np.rot90(glyph), atol=1e-5)
 
 

@@ -100,17 +100,18 @@ NUMBERS = {
     "test": [(3, 2, 1), (10, 10), (5,)],
     "extra": [(9, 9), (7,)],
 }
-DIGITS = {
+# class 0 is a place without a digit, and the digit d has the class d + 1
+CLASSES = {
     "train": [
-        [1, -1, -1, -1, -1],
-        [0, -1, -1, -1, -1],
-        [1, 9, -1, -1, -1],
-        [2, 0, 3, -1, -1],
-        [4, 5, 6, 7, -1],
-        [8, 8, 0, 0, 1],
+        [2, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0],
+        [2, 10, 0, 0, 0],
+        [3, 1, 4, 0, 0],
+        [5, 6, 7, 8, 0],
+        [9, 9, 1, 1, 2],
     ],
-    "test": [[3, 2, 1, -1, -1], [0, 0, -1, -1, -1], [5, -1, -1, -1, -1]],
-    "extra": [[9, 9, -1, -1, -1], [7, -1, -1, -1, -1]],
+    "test": [[4, 3, 2, 0, 0], [1, 1, 0, 0, 0], [6, 0, 0, 0, 0]],
+    "extra": [[10, 10, 0, 0, 0], [8, 0, 0, 0, 0]],
 }
 
 
@@ -179,10 +180,10 @@ def test_images_and_labels(folder, image_size):
             np.array(colors)[:, None, None], (len(colors), 64, 64, 3)
         )
         np.testing.assert_array_equal(images, expected)
-        np.testing.assert_array_equal(labels, DIGITS[part])
+        np.testing.assert_array_equal(labels, CLASSES[part])
         assert labels.dtype == np.int32
     assert data.name == "svhn"
-    assert data.classes == tuple("0123456789")
+    assert data.classes == ("none", *"0123456789")
     assert data.validation is None
 
 
@@ -199,7 +200,7 @@ def test_extra_follows_train(folder):
     write_part(folder / "extra", photos_of("extra"))
     with pytest.warns(UserWarning, match="train is made again: .* another source"):
         data = load_svhn(folder, None)
-    np.testing.assert_array_equal(data.train.labels, DIGITS["train"] + DIGITS["extra"])
+    np.testing.assert_array_equal(data.train.labels, CLASSES["train"] + CLASSES["extra"])
     assert len(data.test.labels) == 3
     np.testing.assert_array_equal(
         data.train.images[:, 0, 0],
@@ -396,7 +397,7 @@ def test_a_conversion_is_continued_in_extra(folder, decoded, monkeypatch):
     decoded.clear()
     data = load_svhn(folder, None)
     assert decoded[0] == "extra/2.png"
-    np.testing.assert_array_equal(data.train.labels, DIGITS["train"] + DIGITS["extra"])
+    np.testing.assert_array_equal(data.train.labels, CLASSES["train"] + CLASSES["extra"])
 
 
 @pytest.mark.parametrize("fault", ["source", "changed", "truncated", "record"])
@@ -487,7 +488,7 @@ def test_another_digit_struct_is_noticed(folder):
     write_part(folder / "test", photos)
     with pytest.warns(UserWarning, match="test is made again"):
         data = load_svhn(folder, None)
-    assert (data.test.labels[:, 0] == 2).all()
+    assert (data.test.labels[:, 0] == 3).all()
 
 
 def test_progress_is_printed_by_tenths(folder, capfd):
@@ -706,7 +707,7 @@ def test_an_image_that_cannot_be_used(folder, decoded, photo, why):
     read = len(decoded)
     with pytest.warns(UserWarning, match=rf"1 of 9 .* left out\. .*2\.png.*{why}"):
         data = load_svhn(folder, None, skip_bad=True)
-    expected = DIGITS["train"][:1] + DIGITS["train"][2:]
+    expected = CLASSES["train"][:1] + CLASSES["train"][2:]
     np.testing.assert_array_equal(data.train.labels, expected)
     np.testing.assert_array_equal(
         data.train.images[:, 0, 0], [color_of(n) for n in (0, 2, 3, 4, 5)]
@@ -742,7 +743,7 @@ def test_an_image_that_was_repaired_is_noticed(folder):
     path.write_bytes(content)
     with pytest.warns(UserWarning, match=r"train/3.png, which was left out, has chan"):
         data = load_svhn(folder, None)
-    np.testing.assert_array_equal(data.train.labels, DIGITS["train"])
+    np.testing.assert_array_equal(data.train.labels, CLASSES["train"])
 
 
 def test_left_out_images_are_kept_in_the_record(folder, decoded, monkeypatch):
@@ -757,4 +758,4 @@ def test_left_out_images_are_kept_in_the_record(folder, decoded, monkeypatch):
     with pytest.warns(UserWarning, match="1 of 9 images are left out"):
         data = load_svhn(folder, None, skip_bad=True)
     assert decoded[0] == "train/4.png"
-    np.testing.assert_array_equal(data.train.labels, DIGITS["train"][1:])
+    np.testing.assert_array_equal(data.train.labels, CLASSES["train"][1:])
