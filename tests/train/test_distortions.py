@@ -7,6 +7,8 @@ import pytest
 from scipy import interpolate, ndimage, spatial
 
 from train import distortions
+from train.data import Split
+from train.evaluate import fixed_examples
 from train.tasks import class_names, examples, training_examples
 
 
@@ -357,3 +359,33 @@ def test_every_image_has_its_own_reproducible_distortion(glyph):
     once, twice = (distort("rts", jax.random.key(3), images) for _ in range(2))
     np.testing.assert_array_equal(once, twice)
     assert np.abs(once[0] - once[1]).max() > 0.5
+
+
+def test_crops_are_seven_eighths_at_random_places_and_half_are_mirrored():
+    """Each pixel holds its own place, so that a crop tells where it was."""
+    y, x = np.mgrid[:32, :16] / 64
+    image = np.stack([y, x], axis=-1).astype(np.float32)
+    images, labels = np.stack([image] * 400), np.arange(400)
+    crops, same = training_examples("crops", 0.0, jax.random.key(0), images, labels)
+    np.testing.assert_array_equal(same, labels)
+    corners, mirrored = set(), 0
+    for crop in np.asarray(crops):
+        assert crop.shape == (28, 14, 2)
+        is_mirrored = crop[0, 0, 1] > crop[0, -1, 1]
+        mirrored += is_mirrored
+        crop = crop[:, ::-1] if is_mirrored else crop
+        top, left = np.rint(64 * crop[0, 0]).astype(int)
+        np.testing.assert_array_equal(crop, image[top : top + 28, left : left + 14])
+        corners.add((top, left))
+    assert corners == {(top, left) for top in range(5) for left in range(3)}
+    assert 160 < mirrored < 240
+
+
+def test_the_middle_is_tested(rng):
+    images = rng.integers(0, 256, (3, 32, 16, 3), np.uint8)
+    split = Split(images, np.arange(3, dtype=np.int32))
+    middles, _ = fixed_examples(split, "crops")
+    np.testing.assert_array_equal(middles, images[:, 2:30, 1:15])
+    assert middles.base is not None  # a view: nothing is copied, nothing becomes floats
+    plain, _ = fixed_examples(split, "plain")
+    assert plain is images

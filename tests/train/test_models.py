@@ -131,3 +131,19 @@ def test_bounded_parameters_stay_bounded(digits):
     params = transformer.localize(images)[0]
     expected = identity + 0.5 * np.tanh(np.array([0.1, 9, -9, 0, 98, 0]) / 0.5)
     np.testing.assert_allclose(params, expected, atol=1e-5)
+
+
+def test_layers_compute_in_bfloat16_and_transformations_in_float32(digits):
+    """Parameters stay float32; the logits differ by the rounding of bfloat16."""
+    config = dataclasses.replace(SETUP, precision="bfloat16")
+    model = initial_model(config, ST_CNN, digits)
+    exact = initial_model(SETUP, ST_CNN, digits)
+    for leaf in nnx.to_flat_state(nnx.state(model)):
+        assert leaf[1].dtype == jnp.float32
+    images = jnp.asarray(digits.test.images[:20], float) / 255
+    logits, (output,) = model.outputs(images)
+    assert logits.dtype == jnp.bfloat16
+    assert output.params.dtype == output.grid.dtype == jnp.float32
+    wanted, _ = exact.outputs(images)
+    error = jnp.abs(logits.astype(jnp.float32) - wanted).max()
+    assert 1e-5 < error < 0.05 * jnp.abs(wanted).max()

@@ -16,7 +16,9 @@ from flax import nnx
 
 from ..configs import Config
 from ..data import Dataset, Split, load_source
-from ..data.sources import DIGITS, DIGITS_TRAIN
+from ..data.arrays import DIGITS, NONE
+from ..data.sources import DIGITS_TRAIN
+from ..data.svhn import LENGTH
 from ..initial import initial_model, shapes_of_examples
 from ..models import count_parameters
 from ..objective import make_optimizer
@@ -25,8 +27,15 @@ from ..tasks import class_names
 from ..transformers import BoundedTransformer, TransformerOutput
 from .columns import aligned
 
-# training and test images of the datasets whose shapes are known without loading
-KNOWN = {"digits": (DIGITS_TRAIN, 500), "mnist": (60_000, 10_000)}
+# training and test images of the datasets whose shapes are known without loading, and
+# the shape of an image, if no --image-size is given
+KNOWN = {
+    "digits": (DIGITS_TRAIN, 500, (28, 28, 1)),
+    "mnist": (60_000, 10_000, (28, 28, 1)),
+    "svhn": (235_754, 13_068, (64, 64, 3)),
+    "svhn_cropped": (73_257, 26_032, (32, 32, 3)),
+    "cub": (5_994, 5_794, (224, 224, 3)),
+}
 NUMBERS = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
 BYTES = ((1e9, "gigabytes"), (1e6, "megabytes"), (1e3, "kilobytes"), (1, "bytes"))
 
@@ -61,7 +70,7 @@ def summaries(config: Config) -> Iterator[str]:
 
     The dataset is loaded only if its shapes are not known.
     """
-    data = known_shapes(config.dataset) or load_source(config)
+    data = known_shapes(config.dataset, config.image_size) or load_source(config)
     images, _ = shapes_of_examples(config.task, data, count=1)
     classes = len(class_names(config.task, data.classes))
     for spec in config.models:
@@ -73,21 +82,27 @@ def summaries(config: Config) -> Iterator[str]:
         yield f"{heading}\n\n{layers}\n\n{totals}\n"
 
 
-def known_shapes(dataset: str) -> Dataset | None:
-    """A dataset of zeros with the shapes of digits or MNIST; None for other datasets.
+def known_shapes(
+    dataset: str, image_size: tuple[int, int] | None = None
+) -> Dataset | None:
+    """A dataset of zeros with the shapes of a well-known one; None for other datasets.
 
     The arrays are views of one number.
     """
     if dataset not in KNOWN:
         return None
-    parts = [
+    *counts, shape = KNOWN[dataset]
+    shape = (*(image_size or shape[:2]), shape[-1])
+    places = (LENGTH,) if dataset == "svhn" else ()
+    train, test = (
         Split(
-            np.broadcast_to(np.zeros((), np.uint8), (count, 28, 28, 1)),
-            np.broadcast_to(np.zeros((), np.int32), (count,)),
+            np.broadcast_to(np.zeros((), np.uint8), (count, *shape)),
+            np.broadcast_to(np.zeros((), np.int32), (count, *places)),
         )
-        for count in KNOWN[dataset]
-    ]
-    return Dataset(dataset, parts[0], parts[1], DIGITS)
+        for count in counts
+    )
+    classes = {"svhn": (NONE, *DIGITS), "cub": tuple(map(str, range(200)))}
+    return Dataset(dataset, train, test, classes.get(dataset, DIGITS))
 
 
 def layers_of(model: nnx.Module, images: jax.ShapeDtypeStruct) -> list[Layer]:

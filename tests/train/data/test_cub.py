@@ -1,8 +1,12 @@
 """CUB-200-2011, in a miniature folder of the original layout."""
 
+import json
+
 import numpy as np
 import pytest
+from fixtures.resnet_weights import resnet_arrays
 from PIL import Image
+from safetensors.numpy import save_file
 
 from train.__main__ import main
 from train.data import load
@@ -183,3 +187,46 @@ def test_images_that_do_not_decode_are_named(folder):
 
 def test_the_size_is_known_before_the_images_are_decoded(folder):
     assert "needs 4.61e-06 GB when decompressed" in refused(folder, limit=1e-6)
+
+
+def test_images_that_do_not_decode_are_left_out(folder):
+    (path,) = folder.glob("images/*/*_0002_*.jpg")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.warns(UserWarning, match="1 of 24 images are left out:\n.*_0002_"):
+        data = load("cub", folder, image_size=(8, 8), skip_bad=True)
+    assert len(data.train.labels) == 17
+    assert len(data.test.labels) == 6
+
+
+def test_a_dry_run_with_windows_goes_the_whole_way(folder, tmp_path):
+    """Crops of 56x56 of images of 64x64, in windows of 28x28."""
+    words = ["run", "cub224", "--data-dir", str(folder), "--image-size", "64", "64"]
+    options = "--network cub_lean --models 2xst_cnn-attention --steps 2 --batch-size 4"
+    out = tmp_path / "out"
+    assert main([*words, *options.split(), "--out", str(out)]) == 0
+    model = out / "models"
+    assert main(["predict", str(model), str(out / "examples" / "0.png")]) == 0
+    assert main(["evaluate", str(model), "--data-dir", str(folder)]) == 0
+
+
+@pytest.mark.slow
+def test_a_run_with_the_weights_of_a_resnet(folder, tmp_path, capsys):
+    """ResNets of 50 layers in both windows and the localization network."""
+    path = tmp_path / "resnet50.safetensors"
+    save_file(resnet_arrays(50), path)
+    words = ["run", "cub224", "--data-dir", str(folder), "--out", str(tmp_path / "out")]
+    options = "--models 2xst_cnn-attention --steps 2 --batch-size 2"
+    weights = ["--backbone-weights", str(path)]
+    assert main([*words, *options.split(), *weights]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["config"]["backbone_weights"].startswith("sha256 ")
+    path.write_bytes(b"")
+    assert main([*words, *options.split(), *weights, "--overwrite"]) == 1
+    assert "cannot be read as safetensors" in capsys.readouterr().err
+
+
+def test_backbone_weights_go_with_the_network_of_resnets(folder, tmp_path, capsys):
+    words = ["run", "cub224", "--data-dir", str(folder), "--network", "cub_lean"]
+    weights = ["--backbone-weights", str(tmp_path / "resnet50.safetensors")]
+    assert main([*words, "--image-size", "64", "64", *weights]) == 1
+    assert "--backbone-weights goes with --network cub" in capsys.readouterr().err

@@ -253,3 +253,25 @@ def test_the_limit_is_checked_before_an_image_is_decoded(folder, monkeypatch):
         load_folder(folder, image_size=(40_000, 100_000))
     monkeypatch.undo()
     assert load_folder(folder, limit=576 / 1e9)
+
+
+def test_images_that_cannot_be_read_are_left_out_and_listed(folder):
+    good = load_folder(folder)
+    (folder / "test/dog/bad.jpg").write_bytes(b"not an image")
+    path = folder / "train/cat/1.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.warns(UserWarning, match="2 of 5 images are left out:") as caught:
+        data = load_folder(folder, skip_bad=True)
+    (message,) = [str(warning.message) for warning in caught]
+    assert "bad.jpg" in message
+    assert "cat/1.png" in message
+    assert len(data.train.labels) == len(good.train.labels) - 1
+    for array, expected in zip(data.test, good.test, strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_a_part_without_any_image_that_can_be_read(folder):
+    for path in folder.glob("test/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"no test image can be read\. .*"):
+        load_folder(folder, skip_bad=True)

@@ -16,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from train.__main__ import main
 from train.data import converted, svhn
 from train.data.digit_struct import count_numbers, read_numbers
 from train.data.svhn import load_svhn
@@ -200,7 +201,9 @@ def test_extra_follows_train(folder):
     write_part(folder / "extra", photos_of("extra"))
     with pytest.warns(UserWarning, match="train is made again: .* another source"):
         data = load_svhn(folder, None)
-    np.testing.assert_array_equal(data.train.labels, CLASSES["train"] + CLASSES["extra"])
+    np.testing.assert_array_equal(
+        data.train.labels, CLASSES["train"] + CLASSES["extra"]
+    )
     assert len(data.test.labels) == 3
     np.testing.assert_array_equal(
         data.train.images[:, 0, 0],
@@ -397,7 +400,9 @@ def test_a_conversion_is_continued_in_extra(folder, decoded, monkeypatch):
     decoded.clear()
     data = load_svhn(folder, None)
     assert decoded[0] == "extra/2.png"
-    np.testing.assert_array_equal(data.train.labels, CLASSES["train"] + CLASSES["extra"])
+    np.testing.assert_array_equal(
+        data.train.labels, CLASSES["train"] + CLASSES["extra"]
+    )
 
 
 @pytest.mark.parametrize("fault", ["source", "changed", "truncated", "record"])
@@ -759,3 +764,51 @@ def test_left_out_images_are_kept_in_the_record(folder, decoded, monkeypatch):
         data = load_svhn(folder, None, skip_bad=True)
     assert decoded[0] == "train/4.png"
     np.testing.assert_array_equal(data.train.labels, CLASSES["train"][1:])
+
+
+# trainings
+
+
+def test_a_dry_run_goes_the_whole_way(folder, tmp_path, capsys):
+    """From the photos to the numbers that a model reads, by the command line."""
+    pytest.importorskip("grain")  # the images stay on the disk
+    out = tmp_path / "out"
+    options = "--network svhn_lean --steps 2 --batch-size 3 --validation 0.34"
+    words = ["--models", "multi_st_cnn-affine", "--out", str(out)]
+    data = ["--data-dir", str(folder)]
+    assert main(["run", "svhn64", *data, *options.split(), *words]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["data"]["training_images"] == 4
+    assert results["data"]["validation_images"] == 2
+    model, prediction = out / "models", tmp_path / "predicted.json"
+    pictures = [str(out / "examples" / "0.png"), "--out", str(prediction)]
+    assert main(["predict", str(model), *pictures]) == 0
+    (entry,) = json.loads(prediction.read_text())["predictions"]
+    assert re.fullmatch(r"\d{0,5}", entry["class"])
+    assert [sum(place.values()) for place in entry["probabilities"]] == pytest.approx(
+        [1] * 5, abs=1e-4
+    )
+    capsys.readouterr()
+    assert main(["evaluate", str(model), *data]) == 0
+    shown = capsys.readouterr().out
+    assert f"error:  {results['models'][0]['test_error']:.2f}%" in shown
+    assert re.search(r"^none +\d", shown, re.M)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cnn", "st_cnn-affine", "multi_st_cnn-affine"])
+@pytest.mark.parametrize("side", ["64", "128"])
+def test_the_papers_networks_take_two_steps(folder, tmp_path, name, side):
+    pytest.importorskip("grain")
+    words = ["run", f"svhn{side}", "--data-dir", str(folder), "--models", name]
+    options = "--steps 2 --batch-size 2 --validation 0.34"
+    assert main([*words, *options.split(), "--out", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("task", ["rts", "numbers64", "addition", "crops"])
+def test_whole_numbers_are_not_distorted(folder, task, capsys):
+    words = ["run", "svhn64", "--data-dir", str(folder), "--task", task]
+    assert main([*words, "--validation", "0.34"]) == 1
+    assert f"which --task {task} cannot distort: use --task plain" in (
+        capsys.readouterr().err
+    )

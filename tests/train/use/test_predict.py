@@ -1,6 +1,7 @@
 """The command predict."""
 
 import csv
+import itertools
 import json
 
 import numpy as np
@@ -12,9 +13,11 @@ import train
 from train import plots
 from train.__main__ import main
 from train.data import load_digits
+from train.data.arrays import label_text
 from train.evaluate import fixed_examples
 from train.plots import RED, YELLOW
 from train.storage.cards import read_card
+from train.use.predict import two_likeliest
 
 MODEL = "models/st_cnn-affine"
 
@@ -241,3 +244,28 @@ def test_the_usage_names_the_commands(capsys):
     for command in ("predict", "export", "evaluate", "summary", "run", "compare"):
         assert f'case ["{command}"' in source
         assert f"\n  {command} " in printed
+
+
+# labels with several places
+
+
+def test_the_two_likeliest_numbers_of_all(rng):
+    """Against a list of all numbers of three places with four classes."""
+    for _ in range(20):
+        places = rng.dirichlet(np.ones(4), 3)
+        every = {
+            label: np.prod([places[at, c] for at, c in enumerate(label)])
+            for label in itertools.product(range(4), repeat=3)
+        }
+        expected = sorted(every, key=every.get, reverse=True)[:2]
+        found = two_likeliest(places)
+        assert [tuple(label) for label, _ in found] == expected
+        for (_, chance), label in zip(found, expected, strict=True):
+            assert chance == pytest.approx(every[label])
+
+
+def test_a_label_in_words():
+    classes = ("none", *"0123456789")
+    assert label_text(np.array([3, 1, 10, 0, 0]), classes) == "209"
+    assert label_text(np.array([0, 0, 0, 0, 0]), classes) == ""
+    assert label_text(np.int32(1), ("cat", "dog")) == "dog"
