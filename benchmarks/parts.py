@@ -89,7 +89,7 @@ def holds(windows: np.ndarray, centers: np.ndarray) -> np.ndarray:
 
     Args:
       windows: their centers ``(n, B, 2)``, (x, y) in pixels from the image's middle.
-      centers: those of the parts ``(B, parts, 2)``, likewise.
+      centers: those of the parts ``(B, parts, 2)``, in the same units.
     """
     apart = np.abs(windows[:, :, None] - centers[None])
     return (apart <= SCALE * SIDE / 2).all(axis=-1)

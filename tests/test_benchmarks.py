@@ -12,7 +12,7 @@ import pytest
 import references
 from conftest import ROOT
 
-from benchmarks import bounds, on_jax, report, sampling, training
+from benchmarks import bounds, on_jax, parts, report, sampling, training
 from benchmarks.__main__ import Options, main
 from benchmarks.cases import CASES, WHATS, Case
 from benchmarks.timing import in_turn
@@ -137,6 +137,14 @@ def test_the_table_and_the_page(tmp_path, capsys):
     assert re.search(r"\| 256x28x28x1 \| forward \|.*\d\.\d\d \(\d", page)
     assert "256x28x28x1" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md"}
+
+
+def test_which_windows_hold_which_parts():
+    """Windows of 32 pixels, by their centers and the parts' centers."""
+    windows = np.array([[[-16.0, 0]], [[16.0, 0]]])  # left and right, of one image
+    centers = np.array([[[-30.0, 15], [5.0, -20]]])  # head and body
+    expected = [[[True, False]], [[False, False]]]  # the body is too far up
+    np.testing.assert_array_equal(parts.holds(windows, centers), expected)
 
 
 def test_a_peer_that_is_not_there():

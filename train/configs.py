@@ -351,7 +351,7 @@ def settings_of(config: Config | Colocalization) -> dict[str, Any]:
     if isinstance(config, Config):
         settings["models"] = [spec.name for spec in config.models]
         if config.backbone_weights:  # another file with the same weights is the same
-            settings["backbone_weights"] = _digest(config.backbone_weights)
+            settings["backbone_weights"] = _digest_of_weights(config.backbone_weights)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in settings.items()
@@ -359,7 +359,7 @@ def settings_of(config: Config | Colocalization) -> dict[str, Any]:
     }
 
 
-def _digest(path: Path) -> str:
+def _digest_of_weights(path: Path) -> str:
     try:
         return f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     except OSError as error:

@@ -223,15 +223,18 @@ def resample(
     canvas: Sequence[int],
     back: jax.Array,
     center: jax.Array | np.ndarray,
-    origin: jax.Array | float = 0.0,
+    origin: jax.Array | None = None,
 ) -> jax.Array:
     """Sample the image at origin + back (p_canvas - center) for each canvas pixel.
 
-    All points are in pixels from the middle, (x, y) or (x, y, z).
+    All points are in pixels from the middle, (x, y) or (x, y, z). The origin is zero by
+    default.
     """
     to_image = 2 / np.array(image.shape[-2::-1])  # pixels to [-1, 1]
     to_canvas = 2 / np.array(canvas[::-1])
     linear = back * to_image[:, None] / to_canvas
-    offset = (origin - (back * center).sum(axis=1)) * to_image
+    offset = -(back * center).sum(axis=1) * to_image
+    if origin is not None:
+        offset += origin * to_image
     theta = jnp.concatenate([linear, offset[:, None]], axis=1)
     return bilinear_sample(image, affine_grid(theta, canvas))

@@ -13,7 +13,7 @@ from flax import nnx
 from .configs import Config, Task
 from .data import Dataset
 from .errors import ConfigError
-from .models import build
+from .models import build, with_precision
 from .resnet import ResNet, with_weights
 from .specs import ModelSpec
 from .tasks import class_names, examples
@@ -70,12 +70,11 @@ def initial_model(config: Config, spec: ModelSpec, data: Dataset) -> nnx.Module:
             places=labels.shape[1] if labels.ndim > 1 else None,
             parameters=config.parameters,
             bound=config.bound,
-            precision=config.precision,
             seed=config.seed,
         )
         if config.backbone_weights:
             set_backbones(model, config.backbone_weights)
-        return model
+        return with_precision(model, config.precision)
     except ConfigError:
         raise
     except ValueError as error:  # from a layer whose input is too small

@@ -55,7 +55,6 @@ def build(
     places: int | None = None,
     parameters: int,
     bound: float | None = None,
-    precision: Precision = "float32",
     seed: int,
 ) -> nnx.Module:
     """Build a model; the widest with at most ``parameters`` parameters, if that varies.
@@ -69,48 +68,10 @@ def build(
       places: classes to predict for each image, as for a house number; None for one.
       parameters: the largest number of parameters.
       bound: limit of the transformations; see :class:`BoundedTransformer`.
-      precision: in which convolutions and fully connected layers compute.
       seed: of the initial weights.
     """
-    model = _built(
-        spec,
-        network,
-        canvas=canvas,
-        size=size,
-        num_classes=num_classes,
-        places=places,
-        parameters=parameters,
-        bound=bound,
-        seed=seed,
-    )
-    if precision == "bfloat16":
-        _compute_in_bfloat16(model)
-    return model
-
-
-def _compute_in_bfloat16(model: nnx.Module) -> None:
-    """Have all layers compute in bfloat16, but for those that predict parameters."""
-    for path, layer in nnx.iter_graph(model):
-        if isinstance(layer, nnx.Conv | nnx.Linear) and path[-1] != "regression":
-            layer.dtype = jnp.bfloat16
-
-
-def _built(
-    spec: ModelSpec,
-    network: Network,
-    *,
-    canvas: Sequence[int],
-    size: Sequence[int],
-    num_classes: int,
-    places: int | None,
-    parameters: int,
-    bound: float | None,
-    seed: int,
-) -> nnx.Module:
     if len(canvas) > 3 and network != "lean":
         raise ConfigError("volumes need the lean network: --network lean")
-    if network == "tutorial":
-        return _tutorial(spec, canvas, num_classes, bound, nnx.Rngs(seed))
     lean, rngs = network.endswith("_lean"), nnx.Rngs(seed)
     if network in ("svhn", "svhn_lean"):
         return for_numbers(spec, canvas, num_classes, places, lean, bound, rngs)
@@ -119,7 +80,13 @@ def _built(
             f"--network {network} predicts one class for an image; for labels of "
             f"{places} places, such as house numbers, use svhn or svhn_lean"
         )
+    if network == "tutorial":
+        return _tutorial(spec, canvas, num_classes, bound, rngs)
     if network in ("cub", "cub_lean"):
+        if bound is not None:
+            raise ConfigError(
+                "--bound does not go with windows, which have no identity"
+            )
         return with_windows(spec, canvas, num_classes, lean, rngs)
     if spec.transform == "attention":
         raise ConfigError(f"{spec.name} needs --network cub or cub_lean")
@@ -299,6 +266,15 @@ class TutorialLocalization(nnx.Module):
         for conv in (self.conv1, self.conv2):
             x = nnx.relu(max_pool(conv(x), 2))
         return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
+
+
+def with_precision(model: nnx.Module, precision: Precision) -> nnx.Module:
+    """Have all layers compute in a precision, but for those that predict parameters."""
+    if precision == "bfloat16":
+        for path, layer in nnx.iter_graph(model):
+            if isinstance(layer, nnx.Conv | nnx.Linear) and path[-1] != "regression":
+                layer.dtype = jnp.bfloat16
+    return model
 
 
 def count_parameters(model: nnx.Module) -> int:

@@ -23,7 +23,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     terms = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return terms.sum() / labels.shape[0]
+    return terms.mean() if terms.ndim == 1 else terms.sum(axis=-1).mean()
 
 
 def is_wrong(predictions: Array, labels: Array) -> Array:

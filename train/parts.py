@@ -57,11 +57,11 @@ def scenes(
     order = jax.random.permutation(order_key, len(images))
     pairs = jnp.stack([images, images[order]], axis=1)
     keys = jax.random.split(key, len(images))
-    drawn, centers = jax.vmap(scene, (0, 0, None))(keys, pairs, images)
+    drawn, centers = jax.vmap(draw_pair, (0, 0, None))(keys, pairs, images)
     return drawn, DIGITS * labels + labels[order], centers
 
 
-def scene(
+def draw_pair(
     key: jax.Array, pair: jax.Array, others: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Draw a head and a body ``(2, H, W, 1)``; return the image and their centers."""

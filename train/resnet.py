@@ -168,7 +168,7 @@ def with_weights(model: ResNet, path: Path) -> ResNet:
       ResultsError: the file is unreadable, or does not hold finite weights of a ResNet
         of this depth.
     """
-    arrays = _read(path)
+    arrays = _read_weights(path)
     _check(arrays, model, path)
     for name, norm, conv in _convolutions(model):
         norms = [arrays[f"{norm}.{kind}"] for kind in _NORM]
@@ -177,7 +177,7 @@ def with_weights(model: ResNet, path: Path) -> ResNet:
     return model
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read_weights(path: Path) -> dict[str, np.ndarray]:
     """The file's arrays of floats by name, as float32, without the unused ones."""
     try:  # safetensors.numpy knows bfloat16 in its newest versions only
         entries = deserialize(path.read_bytes())

@@ -59,6 +59,17 @@ class BoundedTransformer(SpatialTransformer):
         return TransformerOutput(params, grid, self.warp(images, params))
 
 
+class Windows(ParallelSpatialTransformers):
+    """Transformers side by side, each of which makes an image of its own."""
+
+    def output(self, images: jax.Array) -> TransformerOutput:
+        """Warp images ``(B, *size, C)``; the window is axis 1 of all results."""
+        params = self.localize(images)
+        size = self.size or images.shape[1:-1]
+        grids = self.transform.grid(params, size, align_corners=self.align_corners)
+        return TransformerOutput(params, grids, self.warp(images, params))
+
+
 class STN(nnx.Module):
     """A classifier behind one or more spatial transformers of the same image.
 
@@ -157,7 +168,7 @@ class WindowSTN(nnx.Module):
 
     def __init__(
         self,
-        windows: ParallelSpatialTransformers,
+        windows: Windows,
         networks: Sequence[nnx.Module],
         classifier: nnx.Module,
     ) -> None:
@@ -170,14 +181,10 @@ class WindowSTN(nnx.Module):
         self, images: jax.Array, key: jax.Array | None = None
     ) -> tuple[jax.Array, Outputs]:
         """Map images ``(B, H, W, C)`` to logits and the windows' outputs."""
-        windows = self.transformer
-        params = windows.localize(images)
-        size = windows.size or images.shape[1:-1]
-        grids = windows.transform.grid(params, size, align_corners=False)
-        of_all = TransformerOutput(params, grids, windows.warp(images, params))
+        of_all = self.transformer.output(images)
         outputs = tuple(
             TransformerOutput(*(x[:, index] for x in of_all))
-            for index in range(windows.count)
+            for index in range(self.transformer.count)
         )
         features = [
             getattr(self, f"network{index}")(output.warped)

@@ -14,14 +14,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from stn_jax.nnx import ParallelSpatialTransformers
 from stn_jax.pooling import average_pool, max_pool
 from stn_jax.transforms import Attention, tiles
 
 from .errors import ConfigError
 from .resnet import ResNet
 from .specs import ModelSpec
-from .transformers import WindowSTN
+from .transformers import Windows, WindowSTN
 
 SCALE = 0.5  # of a window, in that of the image
 GRIDS = {2: (1, 2), 4: (2, 2)}  # rows and columns of the windows at the start
@@ -170,7 +169,7 @@ def with_windows(
         backbone(LOCALIZATION), image_shape, downsample, 32 if lean else 128, rngs
     )
     attention = Attention(scale=SCALE)
-    transformers = ParallelSpatialTransformers(
+    transformers = Windows(
         localization,
         attention,
         tiles(attention, GRIDS[count]),

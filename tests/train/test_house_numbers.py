@@ -17,9 +17,13 @@ def digits():
     return images[:60], labels[:60]
 
 
-@pytest.mark.parametrize("side", [64, 128])
+SIDES = [64, pytest.param(128, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("side", SIDES)
 def test_images_and_labels(digits, side):
-    images, labels = examples(f"numbers{side}", jax.random.key(0), *digits)
+    make = jax.jit(examples, static_argnums=0)
+    images, labels = make(f"numbers{side}", jax.random.key(0), *digits)
     assert images.shape == (60, side, side, 3)
     assert labels.shape == (60, 5)
     assert images.min() >= 0
@@ -70,7 +74,7 @@ def center_of_mass(image):
     return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
 
 
-@pytest.mark.parametrize("side", [64, 128])
+@pytest.mark.parametrize("side", SIDES)
 def test_a_placed_number_reads_from_left_to_right_within_the_image(side):
     """Dots in the middle of each digit: their places show order and extent."""
     dot = np.zeros((28, 28, 1), np.float32)
@@ -134,8 +138,6 @@ def test_distractors_are_parts_of_other_digits_and_cut_off_by_the_edges():
     ]
     assert np.mean(np.array(is_on_edge) > 0.2) > 0.6
     assert (found.mean(axis=(1, 2)) < 0.5).all()  # the middle stays free
-    blank = numbers._distractors(jax.random.key(0), jnp.zeros((3, 28, 28, 1)), 64)
-    assert (blank == 0).all()
 
 
 def test_the_same_key_draws_the_same_numbers(digits):
@@ -143,5 +145,3 @@ def test_the_same_key_draws_the_same_numbers(digits):
     first, second = (fixed_examples(split, "numbers64") for _ in range(2))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
-    other, _ = fixed_examples(split, "numbers64", 1)
-    assert np.abs(first[0] - other).max() > 0.5

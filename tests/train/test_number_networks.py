@@ -77,18 +77,26 @@ def images():
 @pytest.mark.parametrize("name", NAMES)
 def test_untrained_transformers_change_nothing(name, images):
     """They start at the identity, so the logits are those of the CNN within."""
-    model = model_of(name)
-    logits, outputs = logits_and_outputs(model, images)
+    graphdef, state = nnx.split(model_of(name))
+
+    @jax.jit
+    def both(state, images):
+        model = nnx.merge(graphdef, state)
+        cnn = model if name == "cnn" else model.classifier
+        return *logits_and_outputs(model, images), cnn(images)
+
+    logits, outputs, expected = both(state, images)
     assert logits.shape == (3, 5, 11)
-    assert (
-        len(outputs) == {"cnn": 0, "st_cnn-affine": 1, "multi_st_cnn-affine": 4}[name]
-    )
-    cnn = model if name == "cnn" else model.classifier
-    np.testing.assert_allclose(logits, cnn(images), atol=1e-4)
+    counts = {"cnn": 0, "st_cnn-affine": 1, "multi_st_cnn-affine": 4}
+    assert len(outputs) == counts[name]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_multi_samples_the_image_and_the_maps_before_three_convolutions(images):
-    _, outputs = logits_and_outputs(model_of("multi_st_cnn-affine"), images)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: model_of(NAMES[2])))
+    _, outputs = jax.eval_shape(
+        lambda s: logits_and_outputs(nnx.merge(graphdef, s), images), state
+    )
     shapes = [output.warped.shape[1:] for output in outputs]
     assert shapes == [(64, 64, 3), (32, 32, 6), (32, 32, 8), (16, 16, 16)]
 
@@ -101,7 +109,11 @@ def test_the_localization_networks_of_multi_have_two_layers_of_32_units():
 
 
 def test_labels_of_one_class(images):
-    assert model_of("st_cnn-affine", places=None)(images).shape == (3, 11)
+    graphdef, state = nnx.split(
+        nnx.eval_shape(lambda: model_of("st_cnn-affine", places=None))
+    )
+    logits = jax.eval_shape(lambda s: nnx.merge(graphdef, s)(images), state)
+    assert logits.shape == (3, 11)
 
 
 @pytest.mark.parametrize("drops", [True, False])
@@ -110,9 +122,11 @@ def test_dropout_is_that_of_training_in_the_papers_network(drops):
     assert nnx.eval_shape(lambda: model_of("cnn", network, side=16)).drops == drops
     model, images = model_of("cnn", side=16), jnp.ones((1, 16, 16, 3))
     model.drops = drops
-    plain = model(images)
-    np.testing.assert_array_equal(plain, model(images))
-    first, second = (model(images, jax.random.key(seed)) for seed in (0, 1))
+    graphdef, state = nnx.split(model)
+    run = jax.jit(lambda key=None: nnx.merge(graphdef, state)(images, key))
+    plain = run()
+    np.testing.assert_array_equal(plain, run())
+    first, second = (run(jax.random.key(seed)) for seed in (0, 1))
     assert bool((first != second).any()) == drops
     assert bool((first != plain).any()) == drops
 
@@ -133,7 +147,8 @@ def test_other_models_are_refused():
         ConfigError, match=r"the networks of A.5 are cnn, .*; got st_fcn"
     ):
         model_of("st_fcn-affine")
-    with pytest.raises(ConfigError, match=r"labels of 5 places, .*, use svhn"):
-        model_of("cnn", "lean")
+    for network in ("lean", "paper", "tutorial", "cub_lean"):
+        with pytest.raises(ConfigError, match=r"labels of 5 places, .*, use svhn"):
+            model_of("cnn", network)
     with pytest.raises(ValueError, match="no pixel is left"):
         model_of("cnn", side=8)

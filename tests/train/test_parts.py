@@ -50,7 +50,7 @@ def test_a_part_lies_where_its_center_says(part):
     empty = jnp.asarray(dot)
     dot[part, 10:18, 10:18] = 1
     others = jnp.zeros((1, 28, 28, 1))
-    draw = jax.jit(parts.scene)
+    draw = jax.jit(parts.draw_pair)
     for seed in range(12):
         key = jax.random.key(seed)
         with_part, centers = draw(key, jnp.asarray(dot), others)
@@ -72,7 +72,7 @@ def test_head_and_body_are_apart_and_within_the_image():
 
 def test_heads_are_warm_and_bodies_are_cold():
     full, others = jnp.ones((2, 28, 28, 1)), jnp.zeros((1, 28, 28, 1))
-    draw = jax.jit(parts.scene)
+    draw = jax.jit(parts.draw_pair)
     for seed in range(10):
         image, centers = draw(jax.random.key(seed), full, others)
         (red, _, blue), cold = (

@@ -15,7 +15,7 @@ from train.window_networks import LeanBackbone, Pooled
 NAMES = ("cnn", "2xst_cnn-attention", "4xst_cnn-attention")
 
 
-def model_of(name, network="cub_lean", side=64, channels=3):
+def model_of(name, network="cub_lean", side=64, channels=3, bound=None):
     return build(
         ModelSpec.parse(name),
         network,
@@ -23,6 +23,7 @@ def model_of(name, network="cub_lean", side=64, channels=3):
         size=(28, 28),
         num_classes=100,
         parameters=1,
+        bound=bound,
         seed=0,
     )
 
@@ -54,19 +55,31 @@ def images():
 def test_windows_start_as_tiles_of_the_image(name, corners, images):
     """At half the scale and half the size, a window is a part of the image."""
     model = model_of(name)
-    logits, outputs = logits_and_outputs(model, images)
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def outputs_of(state, images):
+        model = nnx.merge(graphdef, state)
+        return *logits_and_outputs(model, images), localize_images(model, images)
+
+    logits, outputs, params = outputs_of(state, images)
     assert logits.shape == (2, 100)
     assert warped_size(model, (64, 64)) == (32, 32)
     parts = [images[:, y : y + 32, x : x + 32] for y, x in corners]
     for output, part in zip(outputs, parts, strict=True):
         np.testing.assert_allclose(output.warped, part, atol=1e-5)
         np.testing.assert_array_equal(output.params.shape, (2, 2))  # tx, ty alone
-    features = [
-        getattr(model, f"network{index}")(part) for index, part in enumerate(parts)
-    ]
-    expected = model.classifier(jnp.concatenate(features, axis=-1))
+
+    @jax.jit
+    def expected_of(state, parts):
+        model = nnx.merge(graphdef, state)
+        features = [
+            getattr(model, f"network{index}")(part) for index, part in enumerate(parts)
+        ]
+        return model.classifier(jnp.concatenate(features, axis=-1))
+
+    expected = expected_of(state, parts)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
-    params = localize_images(model, images)
     assert params.shape == (len(corners), 2, 2)
 
 
@@ -145,5 +158,7 @@ def test_other_models_and_images_are_refused():
         model_of("st_cnn-affine")
     with pytest.raises(ConfigError, match=r"needs images in color; got"):
         model_of("cnn", channels=1)
+    with pytest.raises(ConfigError, match=r"--bound does not go with windows"):
+        model_of(NAMES[1], bound=1.0)
     with pytest.raises(ConfigError, match=r"2xst_cnn-attention needs --network cub"):
         model_of("2xst_cnn-attention", "lean")

@@ -94,7 +94,7 @@ class Header:
         return {IMAGES: self.count * image, LABELS: self.count * label}
 
 
-def prepare(target: Target, examples: Examples) -> Header:
+def ensure_converted(target: Target, examples: Examples) -> Header:
     """Convert a split, unless that was done before, and check the converted files.
 
     Two processes may call this at once: one of them converts.
@@ -108,7 +108,7 @@ def prepare(target: Target, examples: Examples) -> Header:
     """
     with suppress(*Invalid):
         return _complete(target)  # no lock: the folder may be read-only
-    with _reported(target), _locked(target.place.parent):
+    with _reporting_writes(target), _locked(target.place.parent):
         try:
             return _complete(target)  # another process may have made it
         except FileNotFoundError:
@@ -128,7 +128,7 @@ def mapped(target: Target, header: Header) -> Split:
 
 
 @contextmanager
-def _reported(target: Target) -> Iterator[None]:
+def _reporting_writes(target: Target) -> Iterator[None]:
     """Report that the converted files cannot be written."""
     try:
         yield
@@ -162,13 +162,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _complete(target: Target) -> Header:
     """Check the converted files of a split; raise one of Invalid."""
-    header = _checked(target, target.place)
+    header = _valid_header(target, target.place)
     if header.read != target.total:
         raise ValueError(f"it holds {header.read:,} of {target.total:,} images")
     return header
 
 
-def _checked(target: Target, place: Path) -> Header:
+def _valid_header(target: Target, place: Path) -> Header:
     """Check what is converted of a split, also if its conversion was cut off."""
     header = Header(**json.loads((place / HEADER).read_text()))
     found = header.format, header.side, header.length, header.source
@@ -177,7 +177,7 @@ def _checked(target: Target, place: Path) -> Header:
     if header.count + len(header.left_out) != header.read:
         raise ValueError(f"{HEADER} contradicts itself")
     for name, size in header.sizes.items():
-        if _digest(place / name, size).hexdigest() != header.sha256[name]:
+        if _digest_of_file(place / name, size).hexdigest() != header.sha256[name]:
             raise ValueError(f"{name} has changed")
     for entry in header.left_out:
         if _digest_of_image(target.folder / entry["image"]) != entry["sha256"]:
@@ -185,7 +185,7 @@ def _checked(target: Target, place: Path) -> Header:
     return header
 
 
-def _digest(path: Path, size: int) -> Any:
+def _digest_of_file(path: Path, size: int) -> Any:
     """The SHA-256 of the first bytes of a file, which may be updated."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -214,7 +214,7 @@ def _convert(target: Target, examples: Examples) -> Header:
     if target.place.exists():
         shutil.rmtree(target.place)
     try:
-        header = _checked(target, unfinished)
+        header = _valid_header(target, unfinished)
     except Invalid:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -241,7 +241,7 @@ class Output:
         for name, size in header.sizes.items():
             path = folder / name
             path.touch()
-            self.digests[name] = _digest(path, size)
+            self.digests[name] = _digest_of_file(path, size)
             self.files[name] = path.open("r+b")
             self.files[name].truncate(size)
             self.files[name].seek(size)
@@ -294,14 +294,14 @@ def _progress(target: Target, done: int) -> Iterator[Callable[[int], None]]:
     """A context for a conversion; yields the function that shows how far it is."""
     console, name = Console(stderr=True), f"converting {target.place.name}"
     if not console.is_terminal:
-        yield _lines(name, done, target.total)
+        yield _line_for_each_tenth(name, done, target.total)
         return
     with Progress(console=console) as bar:
         task = bar.add_task(name, total=target.total, completed=done)
         yield lambda read: bar.update(task, completed=read)
 
 
-def _lines(name: str, done: int, total: int) -> Callable[[int], None]:
+def _line_for_each_tenth(name: str, done: int, total: int) -> Callable[[int], None]:
     """Print a line for each tenth of the images."""
     shown = 10 * done // total
 

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .arrays import DIGITS, NONE, Dataset
-from .converted import Example, Header, Target, mapped, prepare
+from .converted import Example, Header, Target, ensure_converted, mapped
 from .digit_struct import DIGIT_STRUCT, SVHN_PAGE, Number, count_numbers, read_numbers
 from .pictures import read_picture
 
@@ -65,7 +65,7 @@ def load_svhn(
     side = _side(image_size)
     folder = _checked_folder(folder)
     targets = _targets(folder, (cache or folder) / f"stn_jax-{side}", side)
-    headers = [prepare(target, _examples) for target in targets]
+    headers = [ensure_converted(target, _examples) for target in targets]
     _check_left_out(folder, headers, skip_bad)
     train, test = map(mapped, targets, headers)
     return Dataset("svhn", train, test, (NONE, *DIGITS))
@@ -150,7 +150,7 @@ def _check_left_out(folder: Path, headers: Sequence[Header], skip_bad: bool) -> 
 
 def _examples(target: Target, start: int) -> Generator[Example, None, None]:
     """The images of a split, cropped, and their digits, from the image ``start``."""
-    counts = {part: _count(target, part) for part in target.source}
+    counts = {part: _count_images(target, part) for part in target.source}
     for part, count in counts.items():
         if start < count:
             folder = target.folder / part
@@ -160,7 +160,7 @@ def _examples(target: Target, start: int) -> Generator[Example, None, None]:
         start = max(start - count, 0)
 
 
-def _count(target: Target, part: str) -> int:
+def _count_images(target: Target, part: str) -> int:
     """The number of images that a part lists, which must be that of its files."""
     folder, images = target.folder / part, target.source[part]["images"]
     listed = count_numbers(folder / DIGIT_STRUCT)

@@ -15,7 +15,7 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from ..errors import ResultsError
-from ..models import build
+from ..models import build, with_precision
 from ..specs import ModelSpec
 from .cards import Card, read_checked, write_checked
 from .folder import Folder
@@ -63,7 +63,7 @@ def as_function(model: nnx.Module) -> Callable[[np.ndarray], jax.Array]:
 def module_of(card: Card) -> nnx.Module:
     """The model that a card describes, with initial weights."""
     config = card.config
-    return build(
+    model = build(
         ModelSpec.parse(card.model),
         config["network"],
         canvas=card.input_shape,
@@ -72,9 +72,9 @@ def module_of(card: Card) -> nnx.Module:
         places=card.places,
         parameters=config["parameters"],
         bound=config["bound"],
-        precision=config.get("precision", "float32"),
         seed=config["seed"],
     )
+    return with_precision(model, config.get("precision", "float32"))
 
 
 def find_weights(path: Path) -> Path:

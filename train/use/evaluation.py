@@ -90,7 +90,7 @@ class Evaluated(NamedTuple):
     labels: np.ndarray
     """``(N,)``, or ``(N, places)`` of house numbers."""
     predictions: np.ndarray
-    """Likewise."""
+    """In the labels' shape."""
 
     @property
     def error(self) -> float:

@@ -24,7 +24,7 @@ from ..models import count_parameters
 from ..objective import make_optimizer
 from ..steps import Batch, TrainState, train_step
 from ..tasks import class_names
-from ..transformers import BoundedTransformer, TransformerOutput
+from ..transformers import BoundedTransformer, TransformerOutput, Windows
 from .columns import aligned
 
 # training and test images of the datasets whose shapes are known without loading, and
@@ -119,7 +119,7 @@ def layers_of(model: nnx.Module, images: jax.ShapeDtypeStruct) -> list[Layer]:
         if not isinstance(module, nnx.Module):
             continue
         own = [x for x in vars(module).values() if isinstance(x, nnx.Param)]
-        if own or isinstance(module, BoundedTransformer):
+        if own or isinstance(module, BoundedTransformer | Windows):
             layers[id(module)] = Layer(
                 path=".".join(map(str, path)) or "(model)",
                 kind=type(module).__name__,

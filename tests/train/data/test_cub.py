@@ -198,6 +198,7 @@ def test_images_that_do_not_decode_are_left_out(folder):
     assert len(data.test.labels) == 6
 
 
+@pytest.mark.slow
 def test_a_dry_run_with_windows_goes_the_whole_way(folder, tmp_path):
     """Crops of 56x56 of images of 64x64, in windows of 28x28."""
     words = ["run", "cub224", "--data-dir", str(folder), "--image-size", "64", "64"]

@@ -501,7 +501,7 @@ def test_progress_is_printed_by_tenths(folder, capfd):
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "converting train: 1 of 6 images"
     assert "converting test: 3 of 3 images" in lines
-    show = converted._lines("x", 0, 1000)
+    show = converted._line_for_each_tenth("x", 0, 1000)
     for done in range(1001):
         show(done)
     assert len(capfd.readouterr().err.splitlines()) == 10
@@ -769,6 +769,7 @@ def test_left_out_images_are_kept_in_the_record(folder, decoded, monkeypatch):
 # trainings
 
 
+@pytest.mark.slow
 def test_a_dry_run_goes_the_whole_way(folder, tmp_path, capsys):
     """From the photos to the numbers that a model reads, by the command line."""
     pytest.importorskip("grain")  # the images stay on the disk

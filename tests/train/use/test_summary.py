@@ -31,12 +31,15 @@ def layers(model, canvas=(42, 42, 1)):
 
 @pytest.mark.parametrize("name", [spec.name for spec in MODELS])
 def test_the_layers_hold_all_parameters(name):
-    model = model_of(name)
-    found = layers(model)
+    has_windows = name.endswith("attention")
+    canvas = (64, 64, 3) if has_windows else (42, 42, 1)
+    model = model_of(name, canvas, "cub_lean" if has_windows else "lean")
+    found = layers(model, canvas)
     assert sum(layer.parameters for layer in found) == count_parameters(model)
     assert len({layer.path for layer in found}) == len(found)
     assert None not in [layer.output for layer in found]
-    assert found[-1].path == "classifier.logits" or name in ("fcn", "cnn")
+    last = "classifier.linear" if has_windows else "classifier.logits"
+    assert found[-1].path == last or name in ("fcn", "cnn")
     assert found[-1].output == (10,)
 
 
@@ -96,6 +99,22 @@ def test_nothing_is_loaded_for_known_datasets(monkeypatch, capsys):
         assert text in printed
     for text in ("floating point operations", "megabytes", "parameters, optimizer"):
         assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "heading"),
+    [
+        ("svhn64 --network svhn_lean", "CNN: images (64, 64, 3), 11 classes"),
+        (
+            "cub224 --network cub_lean --image-size 32 32",
+            "CNN: images (28, 28, 3), 200 classes",
+        ),
+    ],
+)
+def test_the_shapes_of_svhn_and_cub_are_known(options, heading, capsys):
+    words = [*options.split(), "--models", "cnn", "--batch-size", "2"]
+    assert main(["summary", *words]) == 0
+    assert heading in capsys.readouterr().out
 
 
 def test_other_datasets_are_loaded(rng, tmp_path, capsys):
