@@ -182,7 +182,7 @@ def read_document(path: Path) -> dict[str, Any]:
 def checked_document(document: Any, path: Path) -> dict[str, Any]:
     """Results that were read from a file, if they are those of a run."""
     try:
-        config_of(document["config"])
+        config = config_of(document["config"])
         for result in document["models"]:
             ModelSpec.parse(result["model"])
             for name in ("test_error", "parameters", "seconds", "outside", "blank"):
@@ -192,6 +192,7 @@ def checked_document(document: Any, path: Path) -> dict[str, Any]:
             (document["models"], list),
             (data["name"], str),
             (data["test_images"], int),
+            (data["validation_images"] if config.validation else 0, int),
             (document["date"], str),
             (document["device"], str),
             (document["versions"], dict),

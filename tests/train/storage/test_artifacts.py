@@ -5,6 +5,7 @@ import subprocess
 import pytest
 from conftest import ROOT
 
+from train.errors import ResultsError
 from train.storage import artifacts
 
 
@@ -31,3 +32,12 @@ def test_numbers_that_json_does_not_have_are_null():
     row = {"model": "cnn", "step": 3, "loss": float("nan"), "error": float("inf")}
     line = artifacts.json_line(row | {"seconds": 0.5})
     assert '"loss": null, "error": null, "seconds": 0.5' in line
+
+
+def test_results_must_say_how_many_images_they_were_validated_on(tmp_path):
+    path = ROOT / "docs" / "results" / "paper-gpu.json"
+    document = artifacts.read_json(path)[0]
+    assert artifacts.checked_document(document, path) is document
+    del document["data"]["validation_images"]
+    with pytest.raises(ResultsError, match="does not hold the results.*validation_im"):
+        artifacts.checked_document(document, path)
