@@ -63,6 +63,14 @@ def test_the_results_are_the_committed_ones():
     assert text in (ROOT / "docs" / "experiments.md").read_text()
 
 
+def test_those_of_house_numbers_are():
+    documents = artifacts.read_json(ROOT / "docs" / "results" / "numbers-cpu.json")
+    page = (ROOT / "docs" / "real-images.md").read_text()
+    assert tables.task_tables(documents) in page
+    errors = [f"{d['models'][0]['validation_error']:.2f}" for d in documents]
+    assert f"with {', '.join(errors[:-1])} and {errors[-1]}%" in page
+
+
 @pytest.mark.parametrize("name", ["longer-cpu", "paper-gpu"])
 def test_those_of_longer_runs_are(name):
     path = ROOT / "docs" / "results" / f"{name}.json"
@@ -96,6 +104,20 @@ def test_the_costs_of_windows_are():
     ):
         costs = [of_one[part, w, n] for w in ("forward", "both") for n in (2, 4)]
         assert f"| {label} | {' | '.join(f'{x:.2f}' for x in costs)} |" in page
+
+
+def test_the_costs_of_transformers_before_convolutions_are():
+    path = ROOT / "docs" / "results" / "multi-cpu.json"
+    rows = {
+        (row["network"], row["model"]): row for row in artifacts.read_json(path)["rows"]
+    }
+    page = (ROOT / "docs" / "real-images.md").read_text()
+    for network, label in (("svhn", "of appendix A.5"), ("svhn_lean", "lean")):
+        cells = [f"{rows[network, 'cnn']['milliseconds']:.0f}"]
+        for model in ("st_cnn-affine", "multi_st_cnn-affine"):
+            low, median, high = rows[network, model]["of_cnn"]
+            cells.append(f"{median:.2f} ({low:.2f}-{high:.2f})")
+        assert f"| {label} | {' | '.join(cells)} |" in page
 
 
 def test_the_least_errors_are_of_the_committed_results():

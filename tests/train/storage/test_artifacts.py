@@ -39,5 +39,5 @@ def test_results_must_say_how_many_images_they_were_validated_on(tmp_path):
     document = artifacts.read_json(path)[0]
     assert artifacts.checked_document(document, path) is document
     del document["data"]["validation_images"]
-    with pytest.raises(ResultsError, match="does not hold the results.*validation_im"):
+    with pytest.raises(ResultsError, match=r"does not hold the results.*validation_im"):
         artifacts.checked_document(document, path)
