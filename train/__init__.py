@@ -5,6 +5,7 @@ this list::
 
     errors            errors that the command line reports
     specs             models as data
+    schedules         schedules of the learning rates, as data
     configs           the settings of experiments, as data
     experiments       the named experiments
     data/             sources of images and labels

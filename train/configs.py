@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import tyro
 
 from .errors import ConfigError
+from .schedules import SCHEDULES, Schedule
 from .specs import ModelOption, ModelSpec
 
 Task = Literal[
@@ -34,57 +35,12 @@ Task = Literal[
 Network = Literal[
     "lean", "deep", "paper", "tutorial", "svhn", "svhn_lean", "cub", "cub_lean"
 ]
-Schedule = Literal["fast", "paper", "tutorial", "svhn", "cub"]
 Precision = Literal["float32", "bfloat16"]
 OnNan = Literal["stop", "skip"]
 DatasetOption = Annotated[
     str, tyro.conf.arg(metavar="digits|mnist|svhn|svhn_cropped|cub|FILE.npz|DIR")
 ]
 KeysOption = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NAME ...")]
-
-SCHEDULES: dict[Schedule, dict[str, Any]] = {
-    "fast": {
-        "steps": 5_000,
-        "batch_size": 128,
-        "learning_rate": 2e-3,
-        "localization_learning_rate": 1e-3,
-    },
-    "paper": {
-        "steps": 150_000,
-        "batch_size": 256,
-        "learning_rate": 1e-2,
-        "localization_learning_rate": 1e-2,
-    },
-    "tutorial": {
-        "steps": 18_760,  # 20 epochs of 938 batches
-        "batch_size": 64,
-        "learning_rate": 1e-2,
-        "localization_learning_rate": 1e-2,
-    },
-    "svhn": {
-        "steps": 400_000,
-        "batch_size": 128,
-        "learning_rate": 1e-2,
-        "localization_learning_rate": 1e-3,
-        "weight_decay": 5e-4,
-    },
-    "cub": {
-        "steps": 30_000,
-        "batch_size": 32,
-        "learning_rate": 1e-1,
-        "localization_learning_rate": 1e-5,
-        "weight_decay": 1e-5,
-    },
-}
-
-# the parts of all steps after which the learning rate is a tenth, as (numerator,
-# denominator): for svhn after each 80,000 of 400,000 steps (A.5), for cub after 10,000,
-# 20,000 and 25,000 (A.6)
-DECAYS: dict[Schedule, tuple[tuple[int, int], ...]] = {
-    "paper": ((1, 3), (2, 3)),
-    "svhn": ((1, 5), (2, 5), (3, 5), (4, 5)),
-    "cub": ((1, 3), (2, 3), (5, 6)),
-}
 
 # with two transformers, one of them can lose its digit if there is no penalty
 OUTSIDE_PENALTY: dict[Task, float] = {"addition": 1.0}

@@ -78,49 +78,8 @@ def _named() -> Named:
 
 def _on_real_images() -> Named:
     """The experiments of sections 4.2 and 4.3, and their twins made of digits."""
-    named: Named = {}
-    for side in (64, 128):
-        svhn = Config(
-            OF_NUMBERS,
-            "plain",
-            dataset="svhn",
-            image_size=(side, side),
-            network="svhn",
-            validation=0.02,
-            eval_every=10_000,
-        )
-        named[f"svhn{side}"] = (
-            f"SVHN's house numbers, {side}x{side}: CNN, ST-CNN Single and Multi (A.5)",
-            scheduled(svhn, "svhn"),
-        )
-        twin = Config(
-            OF_NUMBERS,
-            "numbers64" if side == 64 else "numbers128",
-            network="svhn_lean",
-            steps=5_000,
-            batch_size=32,
-            learning_rate=1e-3,
-            eval_every=1_000,
-        )
-        named[f"numbers{side}"] = (
-            f"house numbers of digits, {side}x{side}: the same networks, lean",
-            twin,
-        )
-    for side in (224, 448):
-        cub = Config(
-            WINDOWS,
-            "crops",
-            dataset="cub",
-            image_size=(side * 8 // 7, side * 8 // 7),
-            network="cub",
-            data_limit=10.0,
-            validation=0.1,
-            eval_every=1_000,
-        )
-        named[f"cub{side}"] = (
-            f"birds, {side}x{side}: CNN, two and four windows (A.6)",
-            scheduled(cub, "cub"),
-        )
+    named = _house_numbers(64, "numbers64") | _house_numbers(128, "numbers128")
+    named |= _birds(224) | _birds(448)
     named["parts"] = (
         "pairs of small digits in an image: CNN, two and four windows, lean",
         Config(
@@ -133,6 +92,52 @@ def _on_real_images() -> Named:
         ),
     )
     return named
+
+
+def _house_numbers(side: int, twin: Task) -> Named:
+    svhn = Config(
+        OF_NUMBERS,
+        "plain",
+        dataset="svhn",
+        image_size=(side, side),
+        network="svhn",
+        validation=0.02,
+        eval_every=10_000,
+    )
+    of_digits = Config(
+        OF_NUMBERS,
+        twin,
+        network="svhn_lean",
+        steps=5_000,
+        batch_size=32,
+        learning_rate=1e-3,
+        eval_every=1_000,
+    )
+    return {
+        f"svhn{side}": (
+            f"SVHN's house numbers, {side}x{side}: CNN, ST-CNN Single and Multi (A.5)",
+            scheduled(svhn, "svhn"),
+        ),
+        twin: (
+            f"house numbers of digits, {side}x{side}: the same networks, lean",
+            of_digits,
+        ),
+    }
+
+
+def _birds(side: int) -> Named:
+    cub = Config(
+        WINDOWS,
+        "crops",
+        dataset="cub",
+        image_size=(side * 8 // 7, side * 8 // 7),
+        network="cub",
+        data_limit=10.0,
+        validation=0.1,
+        eval_every=1_000,
+    )
+    what = f"birds, {side}x{side}: CNN, two and four windows (A.6)"
+    return {f"cub{side}": (what, scheduled(cub, "cub"))}
 
 
 CONFIGS = _named()

@@ -81,7 +81,7 @@ class Streamed:
                 f"{data.name} is too large to stay on the device; reading it for each "
                 "step needs Grain: pip install grain"
             ) from None
-        self.config, self.images, self.seeds = config, data.train, seeds
+        self.config, self.split, self.seeds = config, data.train, seeds
         steps = grain.MapDataset.range(step, config.steps).map(self._work)
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
         self.work = iter(steps.to_iter_dataset(options))
@@ -93,9 +93,9 @@ class Streamed:
 
     def _work(self, step: int) -> Work:
         """The images of a step, one seed's after the other's."""
-        n, size = len(self.images.labels), self.config.batch_size
+        n, size = len(self.split.labels), self.config.batch_size
         chosen = [batch_indices(n, size, seed, int(step)) for seed in self.seeds]
-        parts: Any = [np.concatenate([x[at] for at in chosen]) for x in self.images]
+        parts: Any = [np.concatenate([x[at] for at in chosen]) for x in self.split]
         at = np.arange(len(self.seeds) * size, dtype=np.int32)
         return Work(int(step) + 1, at.reshape(-1, 1, size), Batch(*parts))
 

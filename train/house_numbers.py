@@ -29,8 +29,7 @@ def house_numbers(
 ) -> tuple[jax.Array, jax.Array]:
     """Draw a house number for each digit of a batch, which is its first digit.
 
-    The other digits are of the same batch. Most numbers have two or three digits, as in
-    SVHN.
+    The other digits are of the same batch. Most numbers have two or three digits.
 
     Args:
       key: the random key.
@@ -155,7 +154,7 @@ def _distractors(key: jax.Array, others: jax.Array, side: int) -> jax.Array:
 
 
 def _cut_off(key: jax.Array, canvas: jax.Array, others: jax.Array) -> jax.Array:
-    """Paste a digit onto an edge, of which a half or more lies outside.
+    """Paste a digit across an edge, so that half of it or more lies outside.
 
     The canvas has a margin of one digit around the visible part.
     """

@@ -28,7 +28,7 @@ from .convolution import convolve
 from .errors import ConfigError
 from .number_networks import for_numbers
 from .specs import ModelSpec
-from .transformers import STN, BoundedTransformer, MultiSTCNN
+from .transformers import STN, BoundedTransformer, MultiSTCNN, input_shapes
 from .window_networks import SCALE, with_windows
 
 Localization = partial(ConvLocalization, conv_general_dilated=convolve)
@@ -91,32 +91,41 @@ def build(
     if spec.transform == "attention":
         raise ConfigError(f"{spec.name} needs --network cub or cub_lean")
 
-    def make(width: int) -> nnx.Module:
-        rngs = nnx.Rngs(seed)
-        if spec.transform is None:
-            is_pooled = spec.classifier == "fcn" and network != "paper"
-            pool = _halving(canvas) if is_pooled else 1
-            return _classifier(spec, network, canvas, num_classes, width, pool, rngs)
-        patch = _patch(spec, network, canvas, size)
-        pool = 2 if network == "paper" and patch != tuple(size) else 1
-        warped = (*patch, spec.transformers * canvas[-1])
-        transformers = [
-            _transformer(spec, network, canvas, patch, bound, rngs)
-            for _ in range(spec.transformers)
-        ]
-        classifier = _classifier(spec, network, warped, num_classes, width, pool, rngs)
-        if not spec.on_features:
-            return STN(transformers, classifier)
-        if not isinstance(classifier, LeanCNN):
-            raise ConfigError(f"{spec.name} needs the lean network: --network lean")
-        half, quarter = ([math.ceil(n / k) for n in patch] for k in (2, 4))
-        widths = (classifier.conv1.out_features, classifier.conv2.out_features)
-        for shape in zip((half, quarter), widths, strict=True):
-            maps = (*shape[0], shape[1])
-            transformers.append(_on_features(spec, maps, bound=bound, rngs=rngs))
-        return MultiSTCNN(transformers, classifier)
-
+    make = partial(_of_width, spec, network, canvas, size, num_classes, bound, seed)
     return make(_widest(make, parameters))
+
+
+def _of_width(
+    spec: ModelSpec,
+    network: Network,
+    canvas: Sequence[int],
+    size: Sequence[int],
+    num_classes: int,
+    bound: float | None,
+    seed: int,
+    width: int,
+) -> nnx.Module:
+    """A model of section 4.1 whose classifier has a width."""
+    rngs = nnx.Rngs(seed)
+    if spec.transform is None:
+        is_pooled = spec.classifier == "fcn" and network != "paper"
+        pool = _halving(canvas) if is_pooled else 1
+        return _classifier(spec, network, canvas, num_classes, width, pool, rngs)
+    patch = _patch(spec, network, canvas, size)
+    pool = 2 if network == "paper" and patch != tuple(size) else 1
+    warped = (*patch, spec.transformers * canvas[-1])
+    transformers = [
+        _transformer(spec, network, canvas, patch, bound, rngs)
+        for _ in range(spec.transformers)
+    ]
+    classifier = _classifier(spec, network, warped, num_classes, width, pool, rngs)
+    if not spec.on_features:
+        return STN(transformers, classifier)
+    if not isinstance(classifier, LeanCNN):
+        raise ConfigError(f"{spec.name} needs the lean network: --network lean")
+    for maps in input_shapes(classifier.stages(), warped)[1:]:
+        transformers.append(_on_features(spec, maps, bound=bound, rngs=rngs))
+    return MultiSTCNN(transformers, classifier)
 
 
 def _patch(

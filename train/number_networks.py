@@ -20,7 +20,7 @@ from stn_jax.transforms import Affine
 from .classifiers import Stage, dropout
 from .errors import ConfigError
 from .specs import ModelSpec
-from .transformers import STN, BoundedTransformer, MultiSTCNN
+from .transformers import STN, BoundedTransformer, MultiSTCNN, input_shapes
 
 WIDTHS = (48, 64, 128, 160, 192, 192, 192, 192)
 POOLED = (0, 2, 4, 6)  # convolutions that are max pooled
@@ -153,9 +153,8 @@ def for_numbers(
             f"the networks of A.5 are cnn, st_cnn-affine and multi_st_cnn-affine; got "
             f"{spec.name}"
         )
-    transformers, maps = [], jax.ShapeDtypeStruct((1, *image_shape), "float32")
-    for stage in cnn.stages()[:MULTI]:
-        localization = DenseLocalization(maps.shape[1:], hidden=(32, 32), rngs=rngs)
+    transformers = []
+    for shape in input_shapes(cnn.stages(), image_shape)[:MULTI]:
+        localization = DenseLocalization(shape, hidden=(32, 32), rngs=rngs)
         transformers.append(affine(localization, features=localization.features))
-        maps = jax.eval_shape(stage, maps)
     return MultiSTCNN(transformers, cnn)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .configs import DECAYS, Config
+from .configs import Config
+from .schedules import DECAYS
 from .transformers import TransformerOutput
 
 Array = TypeVar("Array", jax.Array, np.ndarray)

@@ -12,8 +12,7 @@ from .errors import ConfigError
 Classifier = Literal["fcn", "cnn"]
 Family = Literal["affine", "projective", "tps", "attention"]
 
-
-FREE: tuple[Family, ...] = ("affine", "projective", "tps")  # without attention
+OF_DIGITS: tuple[Family, ...] = ("affine", "projective", "tps")  # of section 4.1
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,9 @@ class ModelSpec:
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("fcn"),
     ModelSpec("cnn"),
-    *(ModelSpec("fcn", family, 1) for family in FREE),
-    *(ModelSpec("cnn", family, 1) for family in FREE),
-    *(ModelSpec("fcn", family, 2) for family in FREE),
+    *(ModelSpec("fcn", family, 1) for family in OF_DIGITS),
+    *(ModelSpec("cnn", family, 1) for family in OF_DIGITS),
+    *(ModelSpec("fcn", family, 2) for family in OF_DIGITS),
     ModelSpec("cnn", "affine", 1, on_features=True),
     ModelSpec("cnn", "attention", 2),
     ModelSpec("cnn", "attention", 4),

@@ -54,9 +54,9 @@ def train_steps(
     """Take the steps up to number ``last``; return the sums of their metrics.
 
     Row i of ``chosen``, ``(rows, batch_size)``, holds the indices in ``data`` of the
-    i-th of these steps. With one row there is no loop, in which XLA's convolutions are
-    ten times slower on a CPU. ``first_nonfinite`` among the sums is the number of the
-    first step whose loss was NaN or infinite, or one that is larger than ``last``.
+    i-th of these steps. With one row there is no loop: XLA's own convolutions are slow
+    within one on a CPU. ``first_nonfinite`` among the sums is the number of the first
+    step whose loss was NaN or infinite, or one that is larger than ``last``.
     """
     first = state.step
 
@@ -93,7 +93,7 @@ def _all_finite(params: nnx.State) -> jax.Array:
 
 
 def added(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The sums over several programs, of which each has returned its own."""
+    """Add up what several calls of :func:`train_steps` have returned."""
     sums = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
     sums["first_nonfinite"] = np.min([p["first_nonfinite"] for p in parts], axis=0)
     finite = [part["params_are_finite"] for part in parts]

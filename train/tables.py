@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from .configs import SCHEDULES, Task, with_defaults
+from .configs import Task, with_defaults
 from .paper import ERRORS
+from .schedules import SCHEDULES
 from .specs import MODELS, ModelSpec
 from .storage.artifacts import RESULTS, read_document
 

@@ -28,7 +28,7 @@ from .tasks import as_floats, class_names
 from .trained import Kept, Row, Snapshots, Trained
 from .transformers import localize_images, warped_size
 
-# networks whose steps take long, each of which is a program of its own
+# networks with large steps; each step is then a program of its own
 ONE_BY_ONE: tuple[Network, ...] = ("svhn", "svhn_lean", "cub", "cub_lean")
 SHOWN = 10  # held-out images whose transformations are recorded
 

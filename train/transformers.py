@@ -7,7 +7,7 @@ what its transformers did. In training it also takes a key, for dropout.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,18 @@ class TransformerOutput(NamedTuple):
 Outputs = tuple[TransformerOutput, ...]
 
 
-class BoundedTransformer(SpatialTransformer):
+class Observed(SpatialTransformer):
+    """A spatial transformer that returns its parameters and its grid as well."""
+
+    def output(self, images: jax.Array) -> TransformerOutput:
+        """Warp images ``(B, *size, C)``. Windows, if any, are axis 1 of all results."""
+        params = self.localize(images)
+        size = self.size or images.shape[1:-1]
+        grid = self.transform.grid(params, size, align_corners=self.align_corners)
+        return TransformerOutput(params, grid, self.warp(images, params))
+
+
+class BoundedTransformer(Observed):
     """A spatial transformer whose parameters stay near the identity's.
 
     With a ``bound`` they are ``identity + bound tanh((params - identity) / bound)``;
@@ -51,23 +62,9 @@ class BoundedTransformer(SpatialTransformer):
         identity = self.transform.identity
         return identity + self.bound * jnp.tanh((params - identity) / self.bound)
 
-    def output(self, images: jax.Array) -> TransformerOutput:
-        """Warp images ``(B, *size, C)``; return the parameters and the grid as well."""
-        params = self.localize(images)
-        size = self.size or images.shape[1:-1]
-        grid = self.transform.grid(params, size, align_corners=self.align_corners)
-        return TransformerOutput(params, grid, self.warp(images, params))
 
-
-class Windows(ParallelSpatialTransformers):
-    """Transformers side by side, each of which makes an image of its own."""
-
-    def output(self, images: jax.Array) -> TransformerOutput:
-        """Warp images ``(B, *size, C)``; the window is axis 1 of all results."""
-        params = self.localize(images)
-        size = self.size or images.shape[1:-1]
-        grids = self.transform.grid(params, size, align_corners=self.align_corners)
-        return TransformerOutput(params, grids, self.warp(images, params))
+class Windows(Observed, ParallelSpatialTransformers):
+    """Several transformers of the same image, with one localization network."""
 
 
 class STN(nnx.Module):
@@ -77,7 +74,7 @@ class STN(nnx.Module):
     """
 
     def __init__(
-        self, transformers: Sequence[BoundedTransformer], classifier: nnx.Module
+        self, transformers: Sequence[BoundedTransformer], classifier: Any
     ) -> None:
         self.count = len(transformers)
         for index, transformer in enumerate(transformers):
@@ -86,7 +83,7 @@ class STN(nnx.Module):
 
     @property
     def transformers(self) -> tuple[BoundedTransformer, ...]:
-        """The transformers, in the order of their outputs' channels."""
+        """The transformers, in the order in which they were given."""
         return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
 
     def outputs(
@@ -102,36 +99,16 @@ class STN(nnx.Module):
         return jnp.stack([one.localize(images) for one in self.transformers])
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Map images ``(B, *size, C)`` to logits ``(B, num_classes)``."""
+        """Map images ``(B, *size, C)`` to logits."""
         return self.outputs(images, key)[0]
 
 
-class InStages(Protocol):
-    """A classifier as functions, each of which maps the output of the one before."""
-
-    def stages(self, key: jax.Array | None = None) -> Sequence[Stage]:
-        """The functions. With a key, which is for training, dropout is on."""
-        ...
-
-
-class MultiSTCNN(nnx.Module):
+class MultiSTCNN(STN):
     """A CNN with a transformer before each of its first stages.
 
-    The first transformer samples the image, the others sample feature maps.
+    The first transformer samples the image, the others sample feature maps. The CNN has
+    a method ``stages``, which returns its parts as functions.
     """
-
-    def __init__(
-        self, transformers: Sequence[BoundedTransformer], cnn: InStages
-    ) -> None:
-        self.count = len(transformers)
-        for index, transformer in enumerate(transformers):
-            setattr(self, f"transformer{index}", transformer)
-        self.classifier = cnn
-
-    @property
-    def transformers(self) -> tuple[BoundedTransformer, ...]:
-        """The transformers, in the order of the stages."""
-        return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
 
     def outputs(
         self, images: jax.Array, key: jax.Array | None = None
@@ -150,9 +127,16 @@ class MultiSTCNN(nnx.Module):
         """The parameters of the first transformer: ``(1, B, P)``."""
         return self.transformers[0].localize(images)[None]
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Map images ``(B, H, W, C)`` to logits."""
-        return self.outputs(images, key)[0]
+
+def input_shapes(
+    stages: Sequence[Stage], image_shape: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """The shapes of the stages' inputs, ``(H, W, C)``; the first are the images."""
+    shapes = [tuple(image_shape)]
+    for stage in stages[:-1]:
+        maps = jax.ShapeDtypeStruct((1, *shapes[-1]), jnp.float32)
+        shapes.append(jax.eval_shape(stage, maps).shape[1:])
+    return shapes
 
 
 class WindowSTN(nnx.Module):
@@ -201,29 +185,26 @@ class WindowSTN(nnx.Module):
         return self.outputs(images, key)[0]
 
 
-Transforming = STN | MultiSTCNN | WindowSTN
-
-
 def logits_and_outputs(
     model: nnx.Module, images: jax.Array, key: jax.Array | None = None
 ) -> tuple[jax.Array, Outputs]:
     """Any model's logits and the outputs of its transformers, if it has some."""
-    if isinstance(model, Transforming):
+    if isinstance(model, STN | WindowSTN):
         return model.outputs(images, key)
     return model(images, key), ()
 
 
 def localize_images(model: nnx.Module, images: jax.Array) -> jax.Array:
     """The parameters of the transformers that sample the images: ``(K, B, P)``."""
-    if isinstance(model, Transforming):
+    if isinstance(model, STN | WindowSTN):
         return model.localize(images)
     return jnp.zeros((0, len(images), 0))
 
 
 def warped_size(model: nnx.Module, canvas: Sequence[int]) -> tuple[int, ...]:
     """The size of these transformers' outputs; the canvas's without transformers."""
-    if not isinstance(model, Transforming):
-        return tuple(canvas)
     if isinstance(model, WindowSTN):
         return model.transformer.size or tuple(canvas)
-    return model.transformers[0].size or tuple(canvas)
+    if isinstance(model, STN):
+        return model.transformers[0].size or tuple(canvas)
+    return tuple(canvas)

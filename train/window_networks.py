@@ -73,9 +73,9 @@ class Pooled(nnx.Module):
 
 
 class DroppedLinear(nnx.Module):
-    """A linear layer of features of which, in training, dropout drops 70%.
+    """A linear layer. In training, dropout first drops 70% of the features.
 
-    With ``drops=False`` none are dropped.
+    With ``drops=False`` it keeps them all.
     """
 
     def __init__(

@@ -30,28 +30,35 @@ def mapped(digits, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_every_step_takes_the_images_of_its_number(digits, mapped, rows):
-    seeds, settings = (0, 5), config(steps=8, batch_size=4)
-    resident = Resident(settings, digits, seeds, rows)
-    streamed = Streamed(settings, mapped, seeds, 1)
-    taken = {0: [], 5: []}
-    for step, last in ((1, 5), (5, 8)):
-        for work in resident.until(step, last):
-            assert work.chosen.shape == (2, rows, 4)
-            assert len(work.data.labels) == 50
-            count = work.last - step if rows > 1 else 1
-            for of_seed, seed in zip(work.chosen, seeds, strict=True):
-                taken[seed] += [*of_seed][: min(count, rows)]
-            step = work.last
-    for seed in seeds:
-        expected = [batch_indices(50, 4, seed, at) for at in range(1, 8)]
-        np.testing.assert_array_equal(taken[seed], expected)
-    for step, work in enumerate(streamed.until(1, 8), start=1):
-        assert work.last == step + 1
-        for index, seed in enumerate(seeds):
+def test_programs_take_the_images_of_their_steps(digits, rows):
+    """Two seeds, four steps after the first: in programs of one step, of three at most."""
+    feed = Resident(config(steps=8, batch_size=4), digits, (0, 5), rows)
+    works = list(feed.until(1, 5))
+    assert [work.last for work in works] == ([2, 3, 4, 5] if rows == 1 else [4, 5])
+    firsts = [1, *(work.last for work in works)]
+    for work, first in zip(works, firsts, strict=False):
+        assert work.chosen.shape == (2, rows, 4)
+        for of_seed, seed in zip(work.chosen, (0, 5), strict=True):
+            taken = of_seed[: work.last - first]
+            expected = [
+                batch_indices(50, 4, seed, at) for at in range(first, work.last)
+            ]
+            np.testing.assert_array_equal(taken, expected)
+
+
+def test_images_are_read_for_the_steps_that_take_them(digits, mapped):
+    """From the step on where a training goes on."""
+    works = list(Streamed(config(steps=8, batch_size=4), mapped, (0, 5), 3).until(3, 8))
+    assert [work.last for work in works] == [4, 5, 6, 7, 8]
+    for step, work in enumerate(works, start=3):
+        for (chosen,), seed in zip(work.chosen, (0, 5), strict=True):
             at = batch_indices(50, 4, seed, step)
-            for x, all_x in zip(work.data, digits.train, strict=True):
-                np.testing.assert_array_equal(x[work.chosen[index, 0]], all_x[at])
+            np.testing.assert_array_equal(
+                work.data.images[chosen], digits.train.images[at]
+            )
+            np.testing.assert_array_equal(
+                work.data.labels[chosen], digits.train.labels[at]
+            )
 
 
 def test_a_training_on_mapped_data_is_the_training_on_the_device(digits, mapped):

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..errors import DataError
 from .arrays import DIGITS, Dataset, Split, check_size
+from .digit_struct import SVHN_PAGE
 
 SVHN_FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
-SVHN_PAGE = "http://ufldl.stanford.edu/housenumbers/"
 SIDE, CLASSES = 32, 10
 REMEDY = f"Download {' and '.join(SVHN_FILES.values())} from {SVHN_PAGE}"
 

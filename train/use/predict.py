@@ -133,14 +133,10 @@ class _Row(NamedTuple):
         if isinstance(result, Unusable):
             return _Row(result.name, error=result.error)
         places = np.atleast_2d(result.probabilities)
+        has_places = result.probabilities.ndim > 1
         likeliest = tuple(
-            (
-                label_text(
-                    label if result.probabilities.ndim > 1 else label[0], classes
-                ),
-                _rounded(probability),
-            )
-            for label, probability in two_likeliest(places)
+            (label_text(label if has_places else label[0], classes), _rounded(chance))
+            for label, chance in two_likeliest(places)
         )
         rounded = tuple(tuple(map(_rounded, place)) for place in places.tolist())
         return _Row(result.name, likeliest, rounded)
@@ -153,12 +149,12 @@ def two_likeliest(places: np.ndarray) -> list[tuple[np.ndarray, float]]:
     label differs from the first in the one place where that costs least.
     """
     order = np.argsort(-places, axis=1, kind="stable")
-    sorted_ = np.take_along_axis(places, order, axis=1)
-    first, best = order[:, 0], float(sorted_[:, 0].prod())
-    at = int(np.argmax(sorted_[:, 1] / sorted_[:, 0]))
+    ranked = np.take_along_axis(places, order, axis=1)
+    first, best = order[:, 0], float(ranked[:, 0].prod())
+    at = int(np.argmax(ranked[:, 1] / ranked[:, 0]))
     second = first.copy()
     second[at] = order[at, 1]
-    return [(first, best), (second, best * float(sorted_[at, 1] / sorted_[at, 0]))]
+    return [(first, best), (second, best * float(ranked[at, 1] / ranked[at, 0]))]
 
 
 def _rounded(probability: float) -> float:

@@ -28,7 +28,8 @@ from ..transformers import BoundedTransformer, TransformerOutput, Windows
 from .columns import aligned
 
 # training and test images of the datasets whose shapes are known without loading, and
-# the shape of an image, if no --image-size is given
+# the shape of an image if no --image-size is given; svhn has those of train and extra,
+# without the number of six digits
 KNOWN = {
     "digits": (DIGITS_TRAIN, 500, (28, 28, 1)),
     "mnist": (60_000, 10_000, (28, 28, 1)),
