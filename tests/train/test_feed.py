@@ -31,7 +31,7 @@ def mapped(digits, tmp_path):
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_programs_take_the_images_of_their_steps(digits, rows):
-    """Two seeds, four steps after the first: in programs of one step, of three at most."""
+    """Two seeds, four steps after the first, in programs of one or up to three."""
     feed = Resident(config(steps=8, batch_size=4), digits, (0, 5), rows)
     works = list(feed.until(1, 5))
     assert [work.last for work in works] == ([2, 3, 4, 5] if rows == 1 else [4, 5])
