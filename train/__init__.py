@@ -14,6 +14,7 @@ this list::
     parts             a twin of CUB's birds
     tasks             from clean digits to a model's input and expected output
     convolution       a convolution whose gradients are fast on a CPU
+    blocks            a convolution of few channels that is fast on a CPU
     classifiers       the networks of the paper, smaller ones, PyTorch's tutorial's
     transformers      models with transformers: what they see, warp, hand on
     number_networks   the networks for house numbers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,18 +31,13 @@ def convolve(
     path. Forward-mode differentiation works only with the options that are left to XLA
     (groups, dilations).
     """
-    is_plain = options.get("feature_group_count", 1) == 1 and all(
-        n == 1
-        for name in ("lhs_dilation", "rhs_dilation")
-        for n in options.get(name) or ()
-    )
     by_xla = partial(
         lax.conv_general_dilated,
         window_strides=window_strides,
         padding=padding,
         **options,
     )
-    if not is_plain:
+    if not is_plain(options):
         return by_xla(images, kernel)
     on_cpu = partial(
         by_patches,
@@ -50,23 +45,33 @@ def convolve(
         padding=padding,
         precision=options.get("precision"),
     )
-    return _by_platform(on_cpu, by_xla, images, kernel)
+    return by_platform(on_cpu, by_xla, images, kernel)
+
+
+def is_plain(options: Mapping[str, Any]) -> bool:
+    """Whether a convolution with the options has neither groups nor dilations."""
+    return options.get("feature_group_count", 1) == 1 and all(
+        n == 1
+        for name in ("lhs_dilation", "rhs_dilation")
+        for n in options.get(name) or ()
+    )
 
 
 Convolution = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _by_platform(
+def by_platform(
     on_cpu: Convolution, elsewhere: Convolution, images: jax.Array, kernel: jax.Array
 ) -> jax.Array:
+    """Convolve by one function on a CPU, by the other on other platforms."""
     return lax.platform_dependent(images, kernel, cpu=on_cpu, default=elsewhere)
 
 
 def _forward(
     on_cpu: Convolution, elsewhere: Convolution, images: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _by_platform(on_cpu, elsewhere, images, kernel), (images, kernel)
+    return by_platform(on_cpu, elsewhere, images, kernel), (images, kernel)
 
 
 def _backward(
@@ -85,7 +90,7 @@ def _backward(
     )
 
 
-_by_platform.defvjp(_forward, _backward)
+by_platform.defvjp(_forward, _backward)
 
 
 def by_patches(

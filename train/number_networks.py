@@ -17,6 +17,7 @@ from stn_jax.nnx import DenseLocalization
 from stn_jax.pooling import max_pool
 from stn_jax.transforms import Affine
 
+from .blocks import convolve_few
 from .classifiers import Stage, dropout
 from .errors import ConfigError
 from .specs import ModelSpec
@@ -30,8 +31,13 @@ MULTI = 4  # transformers, each before a convolution
 LEAN = 8  # times as few channels in the lean networks
 
 he_normal = nnx.initializers.he_normal()
-# XLA's own convolution: for so few channels it is faster than our matrix of patches
-Convolution = partial(nnx.Conv, kernel_size=(5, 5), kernel_init=he_normal)
+# for so few channels both are faster than the matrix of patches: blocks, XLA's own
+Convolution = partial(
+    nnx.Conv,
+    kernel_size=(5, 5),
+    kernel_init=he_normal,
+    conv_general_dilated=convolve_few,
+)
 
 
 class NumberCNN(nnx.Module):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from train.blocks import convolve_few, in_blocks
 from train.convolution import by_patches, convolve
 
 SHAPES = (32, 28, 28, 8), (5, 5, 8, 16)
@@ -90,3 +91,72 @@ def test_the_gradients_need_no_memory_for_a_choice():
         return by_patches(images, kernel, strides, padding)
 
     assert temporary_bytes(convolve) <= 1.01 * temporary_bytes(patches_alone)
+
+
+# few channels, in blocks
+
+
+def gradients(f, images, kernel):
+    return jax.value_and_grad(lambda *a: jnp.sin(f(*a)).sum(), (0, 1))(images, kernel)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 7])
+def test_blocks(rng, x64, side):
+    """Odd reaches and even ones, and images smaller than the kernel."""
+    images = jnp.asarray(rng.normal(size=(2, 6, 10, 3)))
+    kernel = jnp.asarray(rng.normal(size=(side, side, 3, 5)))
+    expected = partial(
+        lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=NUMBERS[2],
+    )
+    chex.assert_trees_all_close(
+        gradients(in_blocks, images, kernel),
+        gradients(expected, images, kernel),
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "options"),
+    [
+        ((6, 7), (3, 3, 4, 8), {}),
+        ((6, 8), (3, 3, 4, 9), {}),
+        ((6, 8), (4, 4, 4, 8), {}),
+        ((6, 8), (3, 5, 4, 8), {}),
+        ((6, 8), (3, 3, 4, 8), {"window_strides": (1, 2)}),
+        ((6, 8), (3, 3, 4, 8), {"padding": "VALID"}),
+        ((6, 8), (3, 3, 4, 8), {"rhs_dilation": (2, 2)}),
+        ((6, 8), (3, 3, 2, 8), {"feature_group_count": 2}),
+    ],
+)
+def test_what_does_not_fit_into_blocks_is_left_to_xla(rng, size, kernel, options):
+    images = rng.normal(size=(2, *size, 4)).astype(np.float32)
+    kernel = rng.normal(size=kernel).astype(np.float32)
+    options = {
+        "window_strides": (1, 1),
+        "padding": "SAME",
+        "dimension_numbers": NUMBERS[2],
+        **options,
+    }
+    out = convolve_few(images, kernel, **options)
+    expected = lax.conv_general_dilated(images, kernel, **options)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_blocks_are_for_the_cpu(platform):
+    shapes = [
+        jax.ShapeDtypeStruct(shape, np.float32)
+        for shape in ((2, 12, 16, 3), (5, 5, 3, 4))
+    ]
+    f = partial(
+        convolve_few,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=NUMBERS[2],
+    )
+    program = jax.export.export(jax.jit(f), platforms=[platform])(*shapes)
+    assert ("2x6x8x12xf32" in program.mlir_module()) == (platform == "cpu")
