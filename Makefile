@@ -4,8 +4,7 @@
 #   make test-slow    runs the slow part
 #   make test-faults  kills and disturbs trainings: nothing that was saved may be lost
 #   make soak         does that for 20 minutes (MINUTES=N), and counts
-#   make bench        times the sampler and training steps beside PyTorch, with the
-#                     compiled CPU kernel
+#   make bench        times the sampler and training steps beside PyTorch
 #   make bench-all    times the sampler beside every peer
 #   make lint         runs ruff and pyright
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
@@ -42,11 +41,11 @@ soak: $(VENV)/test
 # a program from the cache would be compiled in no time
 bench bench-all: export JAX_ENABLE_COMPILATION_CACHE = false
 bench: $(VENV)/bench
-	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"
+	$(BIN)/python -m stn_jax.cpu
 	$(BIN)/python -m benchmarks
 
 bench-all: $(VENV)/bench-all
-	$(BIN)/python -m stn_jax.cpu build || echo "without the compiled kernel"
+	$(BIN)/python -m stn_jax.cpu
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
 
 lint: $(VENV)/dev

@@ -100,14 +100,18 @@ def mnist_dir():
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    """A folder for the user's cache, with the kernel in it."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
+def library():
+    """A folder for the user's cache, with the kernel in it; compiled once."""
+    folder = ROOT / ".cache" / "kernel"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         umask = os.umask(0)  # the library is private even so
-        build.ensure_built()
+        path = build.ensure_built()
         os.umask(umask)
+        for other in path.parent.glob("kernel-*"):  # of an earlier source
+            if other.stem != path.stem:
+                other.unlink()
     return folder
 
 

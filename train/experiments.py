@@ -86,8 +86,9 @@ def _on_real_images() -> Named:
             WINDOWS,
             "parts",
             network="cub_lean",
-            steps=3_000,
+            steps=8_000,
             batch_size=32,
+            localization_learning_rate=1e-4,
             eval_every=500,
         ),
     )

@@ -17,14 +17,14 @@ from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from stn_jax import bilinear_sample, sample
-from stn_jax.sampling.cpu import build
+from stn_jax.sampling.cpu import compiler
 from stn_jax.sampling.padding import RULES
 
 CALL = "stn_jax_cpu_"
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
-if "CXX" not in os.environ and not any(map(shutil.which, build.COMPILERS)):
+if "CXX" not in os.environ and not any(map(shutil.which, compiler.COMPILERS)):
     pytest.skip("no C++ compiler is here", allow_module_level=True)
 
 

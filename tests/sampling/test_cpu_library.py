@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,10 +14,15 @@ import pytest
 from conftest import ROOT
 
 from stn_jax import bilinear_sample
-from stn_jax.sampling.cpu import build, ffi
+from stn_jax.sampling.cpu import build, compiler, ffi, variants
+from stn_jax.sampling.cpu import library as libraries
 
-if "CXX" not in os.environ and not any(map(shutil.which, build.COMPILERS)):
+if "CXX" not in os.environ and not any(map(shutil.which, compiler.COMPILERS)):
     pytest.skip("no C++ compiler is here", allow_module_level=True)
+
+
+fault = partial(libraries.fault, build.load_own)
+INCLUDE = jax.ffi.include_dir()
 
 
 def calls_kernel(height):
@@ -26,10 +32,25 @@ def calls_kernel(height):
     return "stn_jax_cpu_" in program.lower(*arrays).as_text()
 
 
+# the package has no kernel
+ALONE = """
+import runpy
+from pathlib import Path
+from stn_jax.sampling.cpu import variants
+variants.FOLDER = Path("/nowhere")
+"""
+COMMAND = f"{ALONE}runpy.run_module('stn_jax.cpu', run_name='__main__')"
+
+
+@pytest.fixture(autouse=True)
+def package_without_a_kernel(monkeypatch):
+    monkeypatch.setattr(variants, "FOLDER", Path("/nowhere"))
+
+
 def command(*words, **environment):
     """Run ``python -m stn_jax.cpu``."""
     return subprocess.run(
-        [sys.executable, "-m", "stn_jax.cpu", *words],
+        [sys.executable, "-c", COMMAND, *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -77,15 +98,17 @@ def test_the_report(library):
     assert (done.returncode, done.stderr) == (0, "")
     path = next(library.rglob("*.so"))
     found = lines_of(done.stdout)
+    assert found.pop("used").startswith("kernel native ")
     assert found.pop("STN_JAX_CPU").startswith("on")
-    assert found == {"library": str(path), "state": "valid", "compiler": "false -x"}
+    assert found.pop("packaged").startswith("none: ")
+    assert found == {"own build": f"valid: {path}", "compiler": "false -x"}
 
 
 def test_the_report_where_nothing_is_right():
     done = command(XDG_CACHE_HOME=".", HOME=".", STN_JAX_CPU="yes", CXX="/nowhere/c++")
     assert (done.returncode, done.stderr) == (0, "")
     found = lines_of(done.stdout)
-    assert found["library"].startswith("the home folder is unknown")
+    assert found["own build"].startswith("the home folder is unknown")
     assert found["STN_JAX_CPU"].endswith("got 'yes'")
     assert found["compiler"] == "/nowhere/c++ (not found)"
 
@@ -94,9 +117,11 @@ def test_the_report_of_a_bad_library(broken, monkeypatch):
     broken.write_bytes(b"")
     found = lines_of(command(STN_JAX_CPU="off").stdout)
     assert found["STN_JAX_CPU"].startswith("off")
-    assert re.match(f"not used: the size or digest of {broken} is not", found["state"])
+    assert re.match(
+        f"not used: the size or digest of {broken} is not", found["own build"]
+    )
     broken.unlink()
-    assert lines_of(command().stdout)["state"].startswith("not built")
+    assert lines_of(command().stdout)["own build"].startswith("none; ")
 
 
 def test_the_help_and_a_misspelt_command():
@@ -121,7 +146,7 @@ as_root = pytest.mark.skipif(
 def sample_alone(folder, environment, code=SAMPLE):
     """Sample in a process of its own, in a folder; its standard error."""
     done = subprocess.run(
-        [sys.executable, "-W", "always::RuntimeWarning", "-c", code],
+        [sys.executable, "-W", "always::RuntimeWarning", "-c", ALONE + code],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -141,8 +166,14 @@ def foreign_library(tmp_path_factory):
         '  if (auto* to = std::getenv("PLANTED")) std::fclose(std::fopen(to, "w"));\n'
         "}\n"
     )
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, build.COMPILERS))
-    command = [*compiler.split(), "-shared", "-fPIC", "planted.cpp", "-o", "planted.so"]
+    command = [
+        *compiler.compiler(),
+        "-shared",
+        "-fPIC",
+        "planted.cpp",
+        "-o",
+        "planted.so",
+    ]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "planted.so"
 
@@ -152,11 +183,11 @@ def planted(foreign_library, monkeypatch, tmp_path):
     """The foreign library where the kernel is looked for in ``tmp_path``."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PLANTED", str(tmp_path / "it ran"))
-    path = build.library_path()
+    path = build.own_path()
     path.parent.mkdir(mode=0o700)
     shutil.copyfile(foreign_library, path)
     record = path.with_suffix(".json")
-    record.write_bytes(build._record(path.read_bytes()))
+    record.write_bytes(compiler.record(path.read_bytes(), INCLUDE))
     for file in (path, record):
         file.chmod(0o600)
     return path
@@ -164,7 +195,7 @@ def planted(foreign_library, monkeypatch, tmp_path):
 
 def test_the_planted_library_would_run(planted):
     """Without which the tests below could not fail."""
-    assert "cannot be loaded" in build.fault(planted)
+    assert "cannot be loaded" in fault(planted)
     assert (planted.parents[1] / "it ran").exists()
 
 
@@ -228,7 +259,7 @@ def test_without_owners_nothing_is_loaded(planted, monkeypatch):
 
 
 def test_what_is_built_is_private(kernel):
-    path = build.library_path()
+    path = build.own_path()
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o077 == 0
 
@@ -245,8 +276,8 @@ def test_nothing_is_built_in_the_folder_of_another_user(planted):
 def broken(library, monkeypatch, tmp_path):
     """A copy of the library, to be broken; CXX names a compiler that makes it again."""
     original = next(library.rglob("*.so"))
-    compiler = tmp_path / "compiler.py"
-    compiler.write_text(
+    copier = tmp_path / "copier.py"
+    copier.write_text(
         "import shutil, sys\n"
         f"shutil.copy({str(original)!r}, sys.argv[sys.argv.index('-o') + 1])\n"
     )
@@ -254,7 +285,7 @@ def broken(library, monkeypatch, tmp_path):
     shutil.copytree(library, cache)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("STN_JAX_CPU", "on")
-    monkeypatch.setenv("CXX", f"{sys.executable} {compiler}")
+    monkeypatch.setenv("CXX", f"{sys.executable} {copier}")
     return cache / "stn_jax" / original.name
 
 
@@ -278,7 +309,7 @@ def swap(path):
 
 def swap_with_its_record(path):
     swap(path)
-    path.with_suffix(".json").write_bytes(build._record(path.read_bytes()))
+    path.with_suffix(".json").write_bytes(compiler.record(path.read_bytes(), INCLUDE))
 
 
 def lose_the_record(path):
@@ -329,7 +360,7 @@ def test_a_bad_library_is_left_out_until_it_is_built_anew(
     (warned,) = [w for w in recwarn if w.category is RuntimeWarning]
     assert re.search(reason, str(warned.message)), warned.message
     assert build.ensure_built() == broken
-    assert build.fault(broken) is None
+    assert fault(broken) is None
     kept = [*broken.parent.rglob("mine")]
     assert len(kept) == (change is put_a_folder), "a folder is moved, not removed"
 
@@ -346,7 +377,7 @@ def test_an_unreadable_library_is_left_out(broken, monkeypatch):
 
 
 @pytest.mark.parametrize("home", ["unknown", "relative"])
-def test_without_a_home_there_is_no_kernel(monkeypatch, recwarn, home):
+def test_without_a_home_there_is_no_own_build(monkeypatch, recwarn, home):
     def find_home():
         if home == "unknown":
             raise RuntimeError("Could not determine home directory.")
@@ -355,11 +386,8 @@ def test_without_a_home_there_is_no_kernel(monkeypatch, recwarn, home):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("STN_JAX_CPU", "on")
     monkeypatch.setattr(Path, "home", find_home)
-    ffi._warn.cache_clear()
     assert not calls_kernel(6)
-    assert not calls_kernel(5)
-    (warned,) = [w for w in recwarn if w.category is RuntimeWarning]
-    assert "the home folder is unknown" in str(warned.message)
+    assert not [w for w in recwarn if w.category is RuntimeWarning]
     with pytest.raises(RuntimeError, match="the home folder is unknown"):
         build.ensure_built()
 
@@ -384,9 +412,9 @@ def test_an_interrupted_build_leaves_nothing_that_is_loaded(broken, monkeypatch)
             raise KeyboardInterrupt
         replace(file, target)
 
-    broken.with_suffix(".json").write_bytes(build._record(b"older"))
+    broken.with_suffix(".json").write_bytes(compiler.record(b"older", INCLUDE))
     monkeypatch.setattr(build, "_replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build.ensure_built()
-    assert "size or digest" in build.fault(broken)
+    assert "size or digest" in fault(broken)
     assert {file.suffix for file in broken.parent.iterdir()} == {".so", ".json"}

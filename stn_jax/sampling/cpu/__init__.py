@@ -1,10 +1,11 @@
-"""Compiled CPU kernel for bilinear sampling (optional).
+"""Compiled CPU kernel for bilinear sampling.
 
-``python -m stn_jax.cpu build`` compiles ``kernel.cpp`` into the user's cache, and
-``python -m stn_jax.cpu`` reports whether the kernel is used. Programs that JAX compiles
-for a CPU then call it for float32 and bfloat16 images with float32 coordinates, unless
-the environment says ``STN_JAX_CPU=off``. XLA's CPU compiler does not vectorize a loop
-with a gather; the kernel is vectorized over points or channels. Both give the same
+The package holds it, compiled for a few instruction sets, where it was built with a
+C++20 compiler. ``python -m stn_jax.cpu build`` compiles it for just this CPU into the
+user's cache, and ``python -m stn_jax.cpu`` reports which one is used. Programs that JAX
+compiles for a CPU call it for float32 and bfloat16 images with float32 coordinates,
+unless the environment says ``STN_JAX_CPU=off``. XLA's CPU compiler does not vectorize a
+loop with a gather; the kernel is vectorized over points or channels. Both give the same
 results up to rounding.
 
 Plain JAX still defines all derivatives and batching rules. It also samples whatever the
@@ -13,12 +14,17 @@ partitions over several devices.
 
 The files in order of imports::
 
-    trust  which files of the cache may be loaded
-    build  compile the kernel, and load it from the cache
-    ffi    when the kernel can stand in, and the calls of it
+    compiler  the compiler's commands, and records of what they made
+    variants  the instruction sets for which a package holds the kernel
+    trust     which files of the cache may be loaded
+    library   load a library that agrees with its record
+    build     compile the kernel for this CPU into the user's cache
+    packaged  the kernel that comes with the package
+    ffi       which kernel stands in, and the calls of it
 """
 
 from .ffi import MODES as MODES
 from .ffi import cotangents as cotangents
+from .ffi import in_use as in_use
 from .ffi import is_on as is_on
 from .ffi import values as values

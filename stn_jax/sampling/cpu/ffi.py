@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +19,41 @@ import numpy as np
 from ..._checks import check_choice
 from ...coordinates import center_and_half
 from ..plan import Axis, Plan
-from . import build
+from . import build, library, packaged
 
-VALUES, COTANGENTS = build.FUNCTIONS
+VALUES, COTANGENTS = library.FUNCTIONS
 MODES = ("zeros", "constant", "border", "reflection", "wrap")  # it knows no others
 RULES = ("zeros", "border", "reflection", "mirror", "wrap")  # numbered in kernel.cpp
+Load = Callable[[Path], library.Library]
 _LOCK = threading.Lock()  # programs may be lowered in several threads
 
 
 def is_on() -> bool:
     """Return whether programs that are compiled now for a CPU call the kernel.
 
-    The library is checked and loaded once in a process. If that fails, a warning says
-    why, and plain JAX samples.
+    Raises:
+      ValueError: ``STN_JAX_CPU`` is neither "on", its default, nor "off".
+    """
+    return in_use() is not None
+
+
+def in_use() -> library.Library | None:
+    """Return the library that programs call which are compiled now for a CPU, or None.
+
+    A library in the user's cache comes before those of the package. Each is checked and
+    loaded once in a process. If that fails, a warning says why, and the next one is
+    tried; without any, plain JAX samples.
 
     Raises:
       ValueError: ``STN_JAX_CPU`` is neither "on", its default, nor "off".
     """
     if not is_allowed():
-        return False
+        return None
     with _LOCK:
-        try:
-            path = build.library_path()
-        except RuntimeError as error:
-            _warn(str(error))
-            return False
-        return os.path.lexists(path) and _register(path)
+        for path, load in _candidates():
+            if found := _registered(path, load):
+                return found
+    return None
 
 
 def is_allowed() -> bool:
@@ -52,26 +63,36 @@ def is_allowed() -> bool:
     return asked == "on"
 
 
+def _candidates() -> list[tuple[Path, Load]]:
+    found = []
+    with contextlib.suppress(RuntimeError):  # without a home folder there is no cache
+        found.append((build.own_path(), build.load_own))
+    if path := packaged.packaged_path():
+        found.append((path, packaged.load_packaged))
+    return [(path, load) for path, load in found if os.path.lexists(path)]
+
+
 @functools.cache
-def _register(path: Path) -> bool:
-    """Register the library's functions with JAX; return whether that succeeded."""
+def _registered(path: Path, load: Load) -> library.Library | None:
+    """Register a library's functions with JAX; return it if that succeeded."""
     try:
-        for name, function in build.load(path).items():
+        found = load(path)
+        for name, function in found.functions.items():
             capsule = jax.ffi.pycapsule(function)
             jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     except RuntimeError as error:
         _warn(str(error))
-        return False
-    return True
+        return None
+    return found
 
 
 @functools.cache
 def _warn(reason: str) -> None:
-    """Warn once that the kernel is not used."""
+    """Warn once that a kernel is not used."""
     warnings.warn(
-        f"stn_jax does not use its compiled CPU kernel, plain JAX samples instead: "
-        f"{reason} (`python -m stn_jax.cpu build` builds the kernel anew; "
-        "STN_JAX_CPU=off leaves it out)",
+        f"stn_jax leaves out a compiled CPU kernel: {reason} (`python -m stn_jax.cpu` "
+        "says what is used instead; `python -m stn_jax.cpu build` builds a kernel "
+        "anew; STN_JAX_CPU=off leaves all out)",
         RuntimeWarning,
         stacklevel=2,
     )
