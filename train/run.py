@@ -24,6 +24,7 @@ from .specs import ModelSpec
 from .storage import artifacts
 from .storage.artifacts import METRICS, RESULTS
 from .storage.checkpoints import Checkpoint
+from .storage.circumstances import device
 from .storage.folder import Folder
 from .tensorboard import write_events
 from .trained import Row, Trained
@@ -55,7 +56,7 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     data = with_validation(load_source(config), config.validation)
     for spec in config.models:  # a model that cannot be built fails before the training
         initial_model(config, spec, data)
-    words = f"{name}: {describe(data)}, on {artifacts.device()}"
+    words = f"{name}: {describe(data)}, on {device()}"
     console.print(words, soft_wrap=True)
     with claim(out, config, names, data) as folder:
         _train_and_write(name, config, data, folder, console)

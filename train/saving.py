@@ -15,6 +15,7 @@ from .configs import differences, settings_of
 from .errors import ConfigError, OutputError, Stopped
 from .steps import TrainState
 from .storage.checkpoints import Checkpoint
+from .storage.circumstances import sampler
 from .trained import Kept
 from .trainer import Trainer, state_of
 
@@ -67,7 +68,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if differ := differences(record["of"], _settings(trainer)):
         raise ConfigError(
             f"{checkpoint.folder.path / checkpoint.name} holds the state of "
-            f"another training: there, {differ}"
+            f"another training: there, {differ}{_remedy(differ)}"
         )
     state = {"params": trainer.state.params, "optimizer": trainer.state.opt_state}
     state = _with_arrays(state, arrays, jnp.asarray)
@@ -110,7 +111,14 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "model": trainer.spec.name,
         "seeds": [*trainer.seeds],
         "data": trainer.data_sha256,
+        "sampler": sampler(),
     }
+
+
+def _remedy(differ: str) -> str:
+    if "sampler is plain JAX" in differ:
+        return " (STN_JAX_CPU=off leaves the kernel out)"
+    return ""
 
 
 def _by_name(tree: Any) -> dict[str, np.ndarray]:

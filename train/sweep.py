@@ -25,6 +25,7 @@ from .loop import fit
 from .specs import ModelOption, ModelSpec
 from .storage import artifacts
 from .storage.checkpoints import Checkpoint
+from .storage.circumstances import device
 from .storage.folder import Folder
 from .trained import Trained
 
@@ -90,7 +91,7 @@ def run_sweep(sweep: Sweep, console: Console) -> Path:
         count = sum(map(len, left.values()))
         console.print(
             f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
-            f"steps of each: {sweep.training.steps:,}, device: {artifacts.device()}",
+            f"steps of each: {sweep.training.steps:,}, device: {device()}",
             soft_wrap=True,
         )
         _train_cells(folder, sweep, left, data, console)

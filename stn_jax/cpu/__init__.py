@@ -3,5 +3,6 @@
 See :mod:`stn_jax.sampling.cpu`.
 """
 
+from .report import PLAIN as PLAIN
 from .report import report as report
 from .report import used as used

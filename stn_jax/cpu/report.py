@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ..sampling.cpu import build, compiler, ffi, library, packaged, variants
 
 BUILD = "python -m stn_jax.cpu build"
+PLAIN = "plain JAX"
 
 
 def used() -> str:
@@ -26,7 +27,7 @@ def used() -> str:
     """
     found = ffi.in_use()
     if found is None:
-        return "plain JAX"
+        return PLAIN
     names = [v.name for v in variants.variants() if found.path.stem.endswith(v.name)]
     return f"kernel {names[0] if names else 'native'} {found.sha256[:16]}"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from train import saving
 from train.__main__ import main
 from train.data import load, sha256_of
 from train.data.validation import with_validation
@@ -142,7 +143,14 @@ def test_a_run_that_was_stopped_continues_with_resume(tmp_path, monkeypatch, cap
     assert "stopped" in capsys.readouterr().err
     assert main(arguments) == 1
     assert "Continue it with --resume" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "sampler", lambda: "kernel native 0123")
+        assert main([*arguments, "--resume"]) == 1
+    error = capsys.readouterr().err
+    assert "sampler is plain JAX, not kernel native 0123 (STN_JAX_CPU=off" in error
     assert main([*arguments, "--resume"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["sampler"] == "plain JAX"
     rows = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [*range(1, 9)]
     assert not (tmp_path / "out" / "checkpoints").exists()

@@ -7,5 +7,6 @@ Reading order::
     checkpoints     the state of a training
     cards           JSON files that describe trained models
     weights         trained weights
+    circumstances   the machine, the versions, what samples
     artifacts       results, figures, and their provenance
 """

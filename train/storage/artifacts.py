@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
-
-import stn_jax
 
 from ..configs import Colocalization, Config, config_of, settings_of
 from ..data import Dataset, sha256_of
@@ -28,6 +18,7 @@ from ..specs import ModelSpec
 from ..tasks import class_names, normalization
 from ..trained import Kept, Row, Snapshots, Trained
 from .cards import Card
+from .circumstances import circumstances
 from .folder import Folder
 from .weights import write_weights
 
@@ -111,53 +102,6 @@ def provenance(
             "sha256": sha256_of(data),
         },
     }
-
-
-def circumstances() -> dict[str, Any]:
-    """The command that runs now, the date, the device, the commit and the versions."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    return {
-        "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
-        "date": datetime.date.today().isoformat(),
-        "device": device(),
-        "commit": commit(),
-        "versions": {
-            "stn_jax": stn_jax.__version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
-    }
-
-
-def commit() -> str | None:
-    """The checkout's commit, with "+" if files differ from it; None without one."""
-    root = Path(__file__).parents[2]
-    git = ["git", "-C", str(root)]
-    try:
-        top, head, changes = (
-            subprocess.run(
-                [*git, *command], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (
-                ["rev-parse", "--show-toplevel"],
-                ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "--untracked-files=no"],
-            )
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    if Path(top).resolve() != root.resolve():
-        return None  # of another project, which this one is copied into
-    return f"{head}+" if changes else head
-
-
-def device() -> str:
-    """The accelerator, if there is one, and the number of usable CPU cores."""
-    first = jax.devices()[0]
-    usable = getattr(os, "sched_getaffinity", None)  # excludes cores denied to us
-    count = len(usable(0)) if usable else os.cpu_count()
-    cores = f"{count} CPU core{'s' if count != 1 else ''}"
-    return cores if first.platform == "cpu" else f"{first.device_kind}, {cores}"
 
 
 def read_json(path: Path) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from train.errors import ResultsError
-from train.storage import artifacts
+from train.storage import artifacts, circumstances
 
 
 def git(*words):
@@ -17,7 +17,7 @@ def git(*words):
 def test_the_commit_is_that_of_the_checkout():
     if git("rev-parse", "--show-toplevel") != str(ROOT):
         pytest.skip("not in a checkout of its own")
-    commit = artifacts.commit()
+    commit = circumstances.commit()
     assert commit.removesuffix("+") == git("rev-parse", "HEAD")
     changes = git("status", "--porcelain", "--untracked-files=no")
     assert commit.endswith("+") == bool(changes)
@@ -25,7 +25,7 @@ def test_the_commit_is_that_of_the_checkout():
 
 def test_no_commit_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert artifacts.commit() is None
+    assert circumstances.commit() is None
 
 
 def test_numbers_that_json_does_not_have_are_null():
