@@ -6,7 +6,9 @@
 #   make soak         does that for 20 minutes (MINUTES=N), and counts
 #   make bench        times the sampler and training steps beside PyTorch
 #   make bench-all    times the sampler beside every peer
-#   make lint         runs ruff and pyright
+#   make wheels       builds the wheels into dist/ and checks them in clean environments
+#                     (NEWEST=PYTHON: also with the newest jax, under Python 3.12 or later)
+#   make lint         runs ruff and pyright, and checks the workflows
 # PYTHON=python3.12 chooses the interpreter, VENV=DIR the environment.
 
 PYTHON ?= python3
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-slow test-faults soak bench bench-all lint clean
+.PHONY: demo test test-slow test-faults soak bench bench-all wheels lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
@@ -48,10 +50,14 @@ bench-all: $(VENV)/bench-all
 	$(BIN)/python -m stn_jax.cpu
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
 
+wheels: $(VENV)/dev
+	$(BIN)/python tests/wheels.py $(if $(NEWEST),--newest $(NEWEST))
+
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 # one stamp for each extra of pyproject.toml; a change of that file reinstalls
 $(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml | $(BIN)/pip

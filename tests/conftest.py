@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from stn_jax.sampling.cpu import build
+from stn_jax.sampling.cpu import build, packaged
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,7 +101,13 @@ def mnist_dir():
 
 @pytest.fixture(scope="session")
 def library():
-    """A folder for the user's cache, with the kernel in it; compiled once."""
+    """A folder for the user's cache, with the kernel in it; compiled once.
+
+    With STN_JAX_TEST_KERNEL=package it is empty: the tests use the package's kernel.
+    """
+    if os.environ.get("STN_JAX_TEST_KERNEL") == "package":
+        assert packaged.packaged_path() is not None, "the package has no kernel"
+        return ROOT / ".cache" / "empty"
     folder = ROOT / ".cache" / "kernel"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"), pytest.MonkeyPatch.context() as patch:

@@ -88,7 +88,7 @@ def _on_real_images() -> Named:
             network="cub_lean",
             steps=8_000,
             batch_size=32,
-            localization_learning_rate=1e-4,
+            outside_penalty=1.0,
             eval_every=500,
         ),
     )
@@ -112,6 +112,7 @@ def _house_numbers(side: int, twin: Task) -> Named:
         steps=5_000,
         batch_size=32,
         learning_rate=1e-3,
+        localization_learning_rate=1e-4,
         eval_every=1_000,
     )
     return {

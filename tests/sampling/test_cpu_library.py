@@ -74,6 +74,13 @@ def test_the_command_keeps_a_valid_library(library):
         ({"CXX": "/nowhere/c++"}, "/nowhere/c[+][+] cannot be run"),
         ({"CXX": "'c++"}, "CXX='c[+][+] is not a shell command"),
         ({"CXX": "", "PATH": ""}, "a C[+][+]20 compiler is needed"),
+        pytest.param(
+            {"XDG_CACHE_HOME": "/proc/nowhere"},  # where nobody can write
+            "/proc/nowhere/.* cannot be written",
+            marks=pytest.mark.skipif(
+                not Path("/proc/self").exists(), reason="this system has no /proc"
+            ),
+        ),
     ],
 )
 def test_a_compiler_that_fails(tmp_path, environment, message):
