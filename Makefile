@@ -59,8 +59,10 @@ lint: $(VENV)/dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-# one stamp for each extra of pyproject.toml; a change of that file reinstalls
-$(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml | $(BIN)/pip
+# one stamp for each extra of pyproject.toml; a change of that file, or of the kernel, which
+# is compiled then, reinstalls
+KERNEL := hatch_build.py $(addprefix stn_jax/sampling/cpu/,kernel.cpp compiler.py variants.py)
+$(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml $(KERNEL) | $(BIN)/pip
 	@echo "installing stn_jax[$*] into $(VENV) ..."
 	$(PIP) --editable ".[$*]"
 	@touch $@

@@ -246,10 +246,13 @@ def _localize(
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
     """Indices of ``count`` examples: the first of each class, then the first others.
 
-    Of labels with several places, it is the first with each number of digits.
+    Of more classes than ``count`` it takes some that are evenly apart. Of labels with
+    several places, it takes the first with each number of digits.
     """
     if labels.ndim > 1:
         labels = (labels > 0).sum(axis=1)
     _, first = np.unique(labels, return_index=True)
     others = np.setdiff1d(np.arange(len(labels)), first)
+    if len(first) > count:
+        first = first[np.linspace(0, len(first) - 1, count).astype(int)]
     return np.concatenate([first, others])[:count]

@@ -15,6 +15,7 @@ from train.experiments import CONFIGS
 from train.initial import initial_model
 from train.loop import fit
 from train.specs import ModelSpec
+from train.trainer import first_of_each_class
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +148,15 @@ def test_images_that_are_too_small(digits, network, name):
     setup = dataclasses.replace(config(), task="plain", network=network)
     with pytest.raises(ConfigError, match=r"small|18x18 pixels or more; got 8x8"):
         initial_model(setup, ModelSpec.parse(name), small)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([2, 0, 0, 1, 2], [1, 3, 0, 2]),  # classes 0, 1, 2, then the first other one
+        ([3, 2, 1, 0, 4, 5, 6], [3, 1, 4, 6]),  # four of seven classes
+        ([[3, 0], [1, 2], [4, 0]], [0, 1, 2]),  # numbers of one digit, of two
+    ],
+)
+def test_the_examples_that_are_shown(labels, expected):
+    assert [*first_of_each_class(np.array(labels), 4)] == expected
