@@ -48,6 +48,9 @@ def compile_kernel(library: Path, include: str | Path, *machine: str) -> None:
       RuntimeError: there is no compiler, or it fails.
     """
     command = [*compiler(), *FLAGS, *machine, "-shared", "-fPIC"]
+    # the same library in whatever folder it is made: headers put their paths into it
+    for name, folder in (("headers", include), ("source", SOURCE.parent)):
+        command.append(f"-ffile-prefix-map={folder}={name}")
     command += ["-isystem", str(include), str(SOURCE), "-o", str(library)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
