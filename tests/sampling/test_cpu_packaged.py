@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from stn_jax.cpu import report, used
-from stn_jax.sampling.cpu import compiler, ffi, packaged, variants
+from stn_jax.sampling.cpu import compiler, packaged, variants
 
 if "CXX" not in os.environ and not any(map(shutil.which, compiler.COMPILERS)):
     pytest.skip("no C++ compiler is here", allow_module_level=True)
@@ -163,15 +163,25 @@ def test_a_package_without_a_kernel(package):
     assert lines()["packaged"] == "none: the package was built without a C++20 compiler"
 
 
-def test_a_registration_that_is_refused(package, monkeypatch):
-    """As a later jaxlib might, which needs a newer interface."""
+def test_a_library_that_jax_refuses(package, tmp_path):
+    """It is of another version of the interface, which its record does not say.
 
-    def refuse(*_, **__):
-        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: unsupported API version")
-
-    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
-    with pytest.warns(RuntimeWarning, match="unsupported API version"):
-        assert not ffi.is_on()
+    JAX must start all the same, and plain JAX samples.
+    """
+    headers = shutil.copytree(jax.ffi.include_dir(), tmp_path / "headers")
+    header = headers / compiler.HEADER
+    minor = r"(define XLA_FFI_API_MINOR) \d+"
+    header.write_text(re.sub(minor, r"\1 99", header.read_text()))
+    compiler.compile_kernel(package, headers, "-O0")
+    record = compiler.record(package.read_bytes(), jax.ffi.include_dir())
+    package.with_suffix(".json").write_bytes(record)
+    start = "from stn_jax.cpu import used\nassert used() == 'plain JAX'\n"
+    at = SAMPLE.index("import jax.numpy")
+    for code in (SAMPLE, SAMPLE[:at] + start + SAMPLE[at:]):
+        printed, warned = sample_alone(package, code)
+        assert printed == "plain JAX"
+        assert warned.count("RuntimeWarning") == 1
+        assert "API version" in warned
 
 
 HASWELL = "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave popcnt sse4_1 sse4_2 ssse3"

@@ -74,9 +74,14 @@ def _candidates() -> list[tuple[Path, Load]]:
 
 @functools.cache
 def _registered(path: Path, load: Load) -> library.Library | None:
-    """Register a library's functions with JAX; return it if that succeeded."""
+    """Register a library's functions with JAX; return it if that succeeded.
+
+    JAX's CPU is started before. Otherwise JAX would keep the functions for later, and
+    could not start if its version then refused them.
+    """
     try:
         found = load(path)
+        jax.local_devices(backend="cpu")
         for name, function in found.functions.items():
             capsule = jax.ffi.pycapsule(function)
             jax.ffi.register_ffi_target(name, capsule, platform="cpu")
