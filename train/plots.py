@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,8 +51,10 @@ def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
         for params in of.params[of.chosen]:
             _transformer_rows(grid[at : at + 2], spec, of.images, params, of.size)
             at += 2
-        _predictions(grid[at - 1], [(spec, of)])
-    _predictions(grid[0], below_input)
+        grid[at - 1, 0].set_ylabel("output,\nprediction")
+        _predictions(grid[at - 1], [("", of)])
+    named = [(f"{spec.kind_label}: ", of) for spec, of in below_input]
+    _predictions(grid[0], named)
     return figure
 
 
@@ -119,7 +122,9 @@ def _transformer_rows(
     size: Sequence[int],
 ) -> None:
     """Draw the sampling grid on each image in the first row, the output below."""
-    rows[0, 0].set_ylabel(f"{spec.label}\nsampling grid")
+    grid = "sampling grid"
+    name = textwrap.fill(spec.label, len(grid))  # longer lines would part the rows
+    rows[0, 0].set_ylabel(f"{name}\n{grid}")
     rows[1, 0].set_ylabel("output")
     outlines, warped = outlines_and_warped(spec, images, params, size)
     for axes, image, outline in zip(rows[0], images, outlines, strict=True):
@@ -220,17 +225,15 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return pixels if pixels.shape[-1] == 3 else pixels.mean(axis=-1)
 
 
-def _predictions(
-    row: Sequence[Axes], models: Sequence[tuple[ModelSpec, Snapshots]]
-) -> None:
-    """Write each model's predictions below the images, wrong ones in red."""
+def _predictions(row: Sequence[Axes], models: Sequence[tuple[str, Snapshots]]) -> None:
+    """Write each model's name and predictions below the images, wrong ones in red."""
     for index, axes in enumerate(row):
         lines: list[Artist] = [
             TextArea(
-                f"{spec.kind_label}: {_short(label_text(predicted, of.classes))}",
+                f"{name}{_short(label_text(predicted, of.classes))}",
                 textprops={"color": "#d00000" if wrong else "black"},
             )
-            for spec, of in models
+            for name, of in models
             for predicted in [of.predictions[index]]
             for wrong in [(predicted != of.labels[index]).any()]
         ]
