@@ -22,8 +22,8 @@ def used() -> str:
     Raises:
       ValueError: ``STN_JAX_CPU`` is neither "on", its default, nor "off".
 
-    >>> print(used())  # doctest: +ELLIPSIS
-    plain JAX...
+    >>> used() == "plain JAX" or used().startswith("kernel ")
+    True
     """
     found = ffi.in_use()
     if found is None:

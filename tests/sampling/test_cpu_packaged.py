@@ -211,7 +211,12 @@ def test_the_cpu_chooses(tmp_path, monkeypatch, flags, names):
 
 @pytest.mark.parametrize(
     ("system", "machine", "count"),
-    [("Darwin", "arm64", 1), ("Windows", "AMD64", 0), ("Linux", "riscv64", 0)],
+    [
+        ("Darwin", "arm64", 1),
+        ("Darwin", "x86_64", 0),
+        ("Windows", "AMD64", 0),
+        ("Linux", "riscv64", 0),
+    ],
 )
 def test_other_systems(monkeypatch, system, machine, count):
     monkeypatch.setattr(variants.platform, "machine", lambda: machine)

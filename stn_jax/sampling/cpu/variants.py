@@ -36,13 +36,17 @@ X86_64 = (
     Variant("x86-64-v3", ("-march=x86-64-v3",), LEVEL_3),
 )
 ARM64 = (Variant("arm64", (), frozenset()),)
-VARIANTS = {"x86_64": X86_64, "aarch64": ARM64, "arm64": ARM64}
+# by system and machine: those for which jaxlib has wheels and we know the features
+VARIANTS = {
+    ("Linux", "x86_64"): X86_64,
+    ("Linux", "aarch64"): ARM64,
+    ("Darwin", "arm64"): ARM64,
+}
 
 
 def variants() -> tuple[Variant, ...]:
     """All variants for this machine, the fastest first; none on others."""
-    is_known = platform.system() in ("Linux", "Darwin")
-    return VARIANTS.get(platform.machine(), ()) if is_known else ()
+    return VARIANTS.get((platform.system(), platform.machine()), ())
 
 
 def usable() -> tuple[Variant, ...]:
