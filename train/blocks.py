@@ -55,13 +55,13 @@ def in_blocks(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return _from_blocks(_convolve(_to_blocks(images), _block_kernel(kernel)))
 
 
-def _forward(
+def _in_blocks_forward(
     images: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return in_blocks(images, kernel), (images, kernel)
 
 
-def _backward(
+def _in_blocks_backward(
     inputs: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The images' gradient in blocks; the kernel's, which is faster without, by XLA."""
@@ -76,7 +76,7 @@ def _backward(
     return _from_blocks(images_bar), kernel_bar
 
 
-in_blocks.defvjp(_forward, _backward)
+in_blocks.defvjp(_in_blocks_forward, _in_blocks_backward)
 
 
 def _convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
