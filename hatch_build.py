@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 import sysconfig
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -74,32 +75,22 @@ class Kernel(BuildHookInterface):
     def _compile(self, include: Path) -> list[Path]:
         """Compile what is missing; return the libraries and their records."""
         variants, compiler = self._module("variants"), self._module("compiler")
-        digest = compiler.digest()
-        missing = []
-        files = []
-        for variant in variants.variants():
-            library = variant.library(digest)
-            files += [library, library.with_suffix(".json")]
-            if not is_whole(compiler, library, include):
-                missing.append((variant, library))
+        paths = {v.library(compiler.digest()): v for v in variants.variants()}
+        files = [path.with_suffix(end) for path in paths for end in (".so", ".json")]
         variants.FOLDER.mkdir(exist_ok=True)
         remove_others(variants.FOLDER, files)
 
-        def make(work: tuple[Any, Path]) -> None:
-            variant, library = work
-            partial = library.with_name(f".{os.getpid()}-{library.name}")
-            try:
-                compiler.compile_kernel(partial, include, *variant.options)
-                record = partial.with_suffix(".json")
-                record.write_bytes(compiler.record(partial.read_bytes(), include))
-                record.replace(library.with_suffix(".json"))
-                partial.replace(library)
-            finally:
-                for file in (partial, partial.with_suffix(".json")):
-                    file.unlink(missing_ok=True)
+        def make(path: Path) -> None:
+            if is_whole(compiler, path, include):
+                return
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+                made = Path(folder, path.name)
+                compiler.compile_kernel(made, include, *paths[path].options)
+                for file in (made.with_suffix(".json"), made):
+                    file.replace(path.parent / file.name)
 
         with ThreadPoolExecutor() as pool:
-            list(pool.map(make, missing))
+            list(pool.map(make, paths))
         return files
 
     def _module(self, name: str) -> ModuleType:

@@ -28,8 +28,7 @@ def convolve_few(
     XLA's CPU backend fills its vectors with channels. With at most 8 channels and
     features this function therefore convolves blocks of 2x2 pixels: a quarter of the
     pixels with four times the channels. It does so on a CPU, for images of even size, a
-    square kernel of odd size, a stride of 1, and the
-    padding "SAME".
+    square kernel of odd size, a stride of 1, and the padding "SAME".
     """
     side, _, channels, features = kernel.shape
     fits = (

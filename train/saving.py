@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stn_jax.cpu import PLAIN
+
 from .configs import differences, settings_of
 from .errors import ConfigError, OutputError, Stopped
 from .steps import TrainState
@@ -65,10 +67,13 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if (saved := checkpoint.load()) is None:
         return
     arrays, record = saved
-    if differ := differences(record["of"], _settings(trainer)):
+    settings = _settings(trainer)
+    if differ := differences(record["of"], settings):
+        is_plain = record["of"].get("sampler") == PLAIN != settings["sampler"]
+        remedy = " (STN_JAX_CPU=off leaves the kernel out)" if is_plain else ""
         raise ConfigError(
             f"{checkpoint.folder.path / checkpoint.name} holds the state of "
-            f"another training: there, {differ}{_remedy(differ)}"
+            f"another training: there, {differ}{remedy}"
         )
     state = {"params": trainer.state.params, "optimizer": trainer.state.opt_state}
     state = _with_arrays(state, arrays, jnp.asarray)
@@ -113,12 +118,6 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "data": trainer.data_sha256,
         "sampler": sampler(),
     }
-
-
-def _remedy(differ: str) -> str:
-    if "sampler is plain JAX" in differ:
-        return " (STN_JAX_CPU=off leaves the kernel out)"
-    return ""
 
 
 def _by_name(tree: Any) -> dict[str, np.ndarray]:

@@ -125,7 +125,7 @@ def put_another_library(path):
     ("change", "reason"),
     [
         (truncate, "the size or digest of"),
-        (lose_the_record, "[.]json cannot be read|[.]so cannot be read: No such file"),
+        (lose_the_record, "[.]json cannot be read: No such file"),
         (damage_the_record, "the record beside .* is damaged"),
         (forget_the_interface, "the record beside .* is damaged"),
         (need_a_newer_jaxlib, "needs version 0.99 .* the installed jaxlib has 0[.]"),

@@ -76,12 +76,9 @@ def ensure_built() -> Path:
         trust.make_folder(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
-            record = made.with_suffix(".json")
-            include = jax.ffi.include_dir()
-            compiler.compile_kernel(made, include, *native)
+            compiler.compile_kernel(made, jax.ffi.include_dir(), *native)
             library.functions(made)  # fails here rather than in the first sample
-            record.write_bytes(compiler.record(made.read_bytes(), include))
-            for file in (made, record):
+            for file in (made, made.with_suffix(".json")):
                 file.chmod(0o600)  # the umask may let the group write
                 _replace(file, path.with_suffix(file.suffix))
     except OSError as error:

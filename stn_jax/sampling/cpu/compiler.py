@@ -44,6 +44,8 @@ def compiler() -> list[str]:
 def compile_kernel(library: Path, include: str | Path, *machine: str) -> None:
     """Compile the kernel with jaxlib's headers, for a machine that options name.
 
+    Its record is written beside it.
+
     Raises:
       RuntimeError: there is no compiler, or it fails.
     """
@@ -61,6 +63,7 @@ def compile_kernel(library: Path, include: str | Path, *machine: str) -> None:
             f"{shlex.join(command)} failed with status {done.returncode}:\n"
             f"{done.stderr[:2000]}"
         )
+    library.with_suffix(".json").write_bytes(record(library.read_bytes(), include))
 
 
 def digest(*others: str) -> str:

@@ -32,7 +32,9 @@ def load_packaged(path: Path) -> library.Library:
         content = path.read_bytes()
         record = path.with_suffix(".json").read_bytes()
     except OSError as error:
-        raise RuntimeError(f"{path} cannot be read: {error.strerror}") from error
+        raise RuntimeError(
+            f"{error.filename} cannot be read: {error.strerror}"
+        ) from error
     return library.loaded(path, content, record)
 
 

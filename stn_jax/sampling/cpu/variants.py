@@ -6,6 +6,7 @@ library only.
 
 from __future__ import annotations
 
+import functools
 import platform
 from pathlib import Path
 from typing import NamedTuple
@@ -57,8 +58,13 @@ def usable() -> tuple[Variant, ...]:
 
 def features() -> frozenset[str]:
     """The CPU's features as Linux reports them; none on other systems."""
+    return _features_in(CPUINFO)
+
+
+@functools.cache
+def _features_in(cpuinfo: Path) -> frozenset[str]:
     try:
-        lines = CPUINFO.read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
         return frozenset()
     named = (line.split(":", 1) for line in lines if ":" in line)
