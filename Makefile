@@ -61,7 +61,8 @@ lint: $(VENV)/dev
 
 # one stamp for each extra of pyproject.toml; a change of that file, or of the kernel, which
 # is compiled then, reinstalls
-KERNEL := hatch_build.py $(addprefix stn_jax/sampling/cpu/,kernel.cpp compiler.py variants.py)
+KERNEL := hatch_build.py $(addprefix stn_jax/sampling/cpu/,compiler.py variants.py) \
+  $(wildcard stn_jax/sampling/cpu/kernel/*)
 $(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml $(KERNEL) | $(BIN)/pip
 	@echo "installing stn_jax[$*] into $(VENV) ..."
 	$(PIP) --editable ".[$*]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class Case:
     shared: bool = False
     family: str = "affine"
     dtype: str = "float32"
+    method: str = "bilinear"
 
     def __str__(self) -> str:
         shape = "x".join(map(str, (*self.size, self.channels)))
@@ -35,7 +36,8 @@ class Case:
         else:
             shape = f"{self.batch}x{shape}"
         tps = " TPS" if self.family == "tps" else ""
-        return shape + tps + (" bf16" if self.dtype == "bfloat16" else "")
+        method = "" if self.method == "bilinear" else f" {self.method}"
+        return shape + tps + method + (" bf16" if self.dtype == "bfloat16" else "")
 
     @property
     def ndim(self) -> int:
@@ -101,8 +103,16 @@ CASES = (
     Case(64, (32, 32), 32, (32, 32)),
     Case(16, (224, 224), 3, (224, 224)),
     Case(8, (128, 128), 64, (128, 128)),
+    Case(4, (97, 61), 16, (97, 61)),
     Case(64, (512, 512), 3, (64, 64), shared=True),
     Case(2, (64, 64, 64), 4, (64, 64, 64)),
+)
+
+# other methods than bilinear
+METHODS = tuple(
+    replace(case, method=method)
+    for method in ("bicubic", "nearest")
+    for case in (CASES[0], CASES[3], CASES[2])
 )
 
 # enough for a GPU or TPU, whose programs take less time than a call for a small case

@@ -88,26 +88,31 @@ def grids(case: Case) -> jax.Array:
 
 def ours(case: Case) -> Sampler:
     """Our sampler, batched by the library."""
-    return stn_jax.bilinear_sample
+    return partial(stn_jax.sample, method=case.method)
 
 
 def ours_vmapped(case: Case) -> Sampler:
     """Our sampler of one image and one grid, batched by the caller's ``jax.vmap``."""
     axes = (None, 0) if case.shared else (0, 0)
-    return jax.vmap(stn_jax.bilinear_sample, axes)
+    return jax.vmap(ours(case), axes)
 
 
 def dense(case: Case) -> Sampler | None:
     """Our sampler by matrix products, for images that are small enough for it."""
-    if math.prod(case.size) > DENSE_PIXELS:
+    if math.prod(case.size) > DENSE_PIXELS or case.method == "nearest":
         return None
-    return partial(stn_jax.sample, implementation="dense")
+    return partial(stn_jax.sample, method=case.method, implementation="dense")
 
 
-def batched(sampler: Sampler) -> Callable[[Case], Sampler]:
-    """A sampler of one channel at pixel coordinates, mapped over channels and batch."""
+def batched(sampler: Sampler) -> Callable[[Case], Sampler | None]:
+    """A bilinear sampler of one channel at pixel coordinates, mapped over channels and
+    batch; None for other methods.
+    """
 
-    def make(case: Case) -> Sampler:
+    def make(case: Case) -> Sampler | None:
+        if case.method != "bilinear":
+            return None
+
         def one(image: jax.Array, grid: jax.Array) -> jax.Array:
             points = stn_jax.to_pixels(grid, case.size)
             points = jnp.moveaxis(points, -1, 0)[::-1]  # rows first

@@ -64,14 +64,14 @@ def _channels_first(array: np.ndarray, shared: bool) -> torch.Tensor:
 
 def grid_sample(case: Case) -> Sampler:
     """PyTorch's sampler."""
-    return lambda x, grid: F.grid_sample(x, grid, align_corners=False)
+    return lambda x, grid: F.grid_sample(x, grid, mode=case.method, align_corners=False)
 
 
 def remap(case: Case) -> Sampler | None:
-    """The sampler of kornia; None for volumes, which it does not support."""
+    """The sampler of kornia; None for volumes and other methods."""
     from kornia.geometry.transform import remap as kornia_remap
 
-    if case.ndim == 3:
+    if case.ndim == 3 or case.method != "bilinear":
         return None
     return lambda x, grid: kornia_remap(
         x,

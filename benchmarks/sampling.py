@@ -13,7 +13,7 @@ import numpy as np
 import stn_jax
 
 from . import on_jax
-from .cases import CASES, LARGE, WHATS, Case
+from .cases import CASES, LARGE, METHODS, WHATS, Case
 from .timing import Thunk, in_turn, queued_calls
 
 PEERS = ("PyTorch", "map_coordinates", "dm_pix", "Keras", "kornia")
@@ -29,6 +29,7 @@ def plan() -> list[Sampling | Grid]:
         for variant in (case, replace(case, dtype="bfloat16"), *splined):
             rows += [Sampling(variant, what) for what in WHATS]
         rows.append(Sampling(case, "both", vmapped=True))
+    rows += [Sampling(case, what) for case in METHODS for what in WHATS]
     for case in (CASES[0], CASES[3]):
         rows += [Grid(case), Grid(replace(case, family="tps"))]
     return rows
@@ -126,4 +127,5 @@ def _peer(peer: str, case: Case, what: str) -> Thunk | None:
         "dm_pix": on_jax.dm_pix,
         "Keras": on_jax.keras,
     }[peer]
-    return on_jax.program(on_jax.batched(sampler)(case), case, what)
+    own = on_jax.batched(sampler)(case)
+    return own and on_jax.program(own, case, what)

@@ -1,14 +1,18 @@
 """Makes docs/support.md: what `sample` supports, each cell of it run and compared.
 
-    python tests/support.py > docs/support.md
+    STN_JAX_CPU=on python tests/support.py > docs/support.md
 
 Each method, padding mode, number of dimensions and dtype samples a small image of whole
 numbers at some points, inside and outside. A cell lists the dtypes whose results agree
-with plain float64 loops (for splines with SciPy), to the dtype's rounding.
+with plain float64 loops (for splines with SciPy), to the dtype's rounding. The last
+column lists the dtypes that the compiled CPU kernel samples.
 """
 
+import contextlib
+from functools import partial
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import references
@@ -125,6 +129,23 @@ def supported(method, padding_mode, ndim):
     return works
 
 
+def compiled(method, ndim):
+    """The dtypes that the compiled CPU kernel takes, under every padding mode."""
+    image, points = inputs(ndim)
+    takes = []
+    for dtype in (*TOLERANCES, *DISCRETE):
+        pixels = jnp.asarray(image).astype(dtype)
+
+        def calls(mode, pixels=pixels):
+            options = {"method": method, "coordinates": "pixel", "padding_mode": mode}
+            program = jax.jit(partial(sample, **options))
+            return "stn_jax_cpu_" in program.lower(pixels, points).as_text()
+
+        with contextlib.suppress(TypeError):
+            takes += [dtype] if all(map(calls, RULES)) else []
+    return takes
+
+
 def cell(works):
     """The letters of whole kinds of dtypes, the names of the rest."""
     text = []
@@ -141,6 +162,7 @@ def rows(method):
     with enable_x64(), plain:
         for ndim in (2, 3):
             cells = [cell(supported(method, mode, ndim)) for mode in RULES]
+            cells.append(cell(compiled(method, ndim)))
             yield " | ".join([f"| `{method}`", f"{ndim}-D", *cells]) + " |"
 
 
@@ -157,16 +179,21 @@ the dtypes of images that work, correct to their own rounding:
 Each axis can have its own padding mode. Coordinates and weights are computed in float32
 or better for every dtype. A custom `Kernel` works wherever `bilinear` does.
 
-Made by `python tests/support.py > docs/support.md`, which runs every cell and compares
-it with plain float64 loops, splines with SciPy. A test checks that the page is current.
+The last column lists what [the compiled CPU kernel](speed.md#the-compiled-cpu-kernel)
+samples. The rest, and a custom `Kernel`, is sampled by plain JAX.
+
+Made by `STN_JAX_CPU=on python tests/support.py > docs/support.md`, which runs every
+cell and compares it with plain float64 loops, splines with SciPy. A test checks that
+the page is current.
 """
 
 
 def main() -> None:
     """The page, on stdout."""
     print(HEADER)
-    print(" | ".join(["| method", "", *(f"`{mode}`" for mode in RULES)]) + " |")
-    print("|---" * (2 + len(RULES)) + "|")
+    columns = [*(f"`{mode}`" for mode in RULES), "kernel"]
+    print(" | ".join(["| method", "", *columns]) + " |")
+    print("|---" * (2 + len(columns)) + "|")
     for method in METHODS:
         print("\n".join(rows(method)))
 

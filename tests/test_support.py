@@ -11,10 +11,12 @@ PAGE = (ROOT / "docs" / "support.md").read_text()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_every_cell(method):
+def test_every_cell(kernel, method):
     """Each method, padding mode, dimension and dtype, run and compared."""
     for line in support.rows(method):
-        assert line in PAGE, "run python tests/support.py > docs/support.md"
+        assert line in PAGE, (
+            "run STN_JAX_CPU=on python tests/support.py > docs/support.md"
+        )
 
 
 def test_the_page_states_how_it_was_made():

@@ -96,7 +96,8 @@ def check_contents(compiled: Path, plain: Path) -> None:
             names[wheel] = {
                 entry.filename: entry.file_size for entry in archive.filelist
             }
-        assert "stn_jax/sampling/cpu/kernel.cpp" in names[wheel]
+        assert "stn_jax/sampling/cpu/kernel/kernel.cpp" in names[wheel]
+        assert "stn_jax/sampling/cpu/kernel/axes.h" in names[wheel]
         folders = {Path(name).parts[0] for name in names[wheel]}
         assert folders == {"stn_jax", f"{wheel.name.split('-py3')[0]}.dist-info"}
     added = names[compiled].keys() - names[plain].keys()

@@ -13,14 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from . import cpu
-from .kernels import METHODS
 from .plan import Plan
 
 IMPLEMENTATIONS = ("gather", "dense")
-
-# Methods that the primitive computes. "nearest" has one tap without a slope, and gains
-# nothing by it.
-PRIMITIVE_METHODS = tuple(name for name in METHODS if name != "nearest")
 
 # Image size up to which a TPU multiplies with all pixels instead of gathering: it
 # gathers element by element, while 64 x 64 pixels take 8 thousand multiplications for
@@ -38,8 +33,13 @@ LARGE = 2**16
 
 def has_primitive(plan: Plan) -> bool:
     """Whether the primitive computes this plan: its methods, and real pixels."""
-    is_named = isinstance(plan.method, str) and plan.method in PRIMITIVE_METHODS
-    return is_named and jnp.issubdtype(plan.dtype, jnp.floating)
+    return isinstance(plan.method, str) and jnp.issubdtype(plan.dtype, jnp.floating)
+
+
+def is_in_pairs(plan: Plan) -> bool:
+    """Whether the primitive computes this plan for the parts of complex pixels."""
+    is_named = isinstance(plan.method, str) and plan.implementation != "dense"
+    return is_named and jnp.issubdtype(plan.dtype, jnp.complexfloating)
 
 
 def is_dense(platform: str, plan: Plan, size: Sequence[Any]) -> bool:
@@ -47,7 +47,8 @@ def is_dense(platform: str, plan: Plan, size: Sequence[Any]) -> bool:
 
     On a GPU gathers are faster (docs/benchmarks-gpu.md).
     """
-    if plan.implementation is not None or platform != "tpu":
+    is_open = plan.implementation is None and plan.method != "nearest"
+    if not is_open or platform != "tpu":
         return plan.implementation == "dense"
     is_known = all(isinstance(n, int) for n in size)  # an export may leave it open
     return is_known and math.prod(size) <= DENSE_PIXELS
@@ -92,12 +93,12 @@ def has_cpu_kernel(context: Any, plan: Plan) -> bool:
     names = getattr(getattr(where, "mesh", None), "axis_names", None)
     is_divided = names is not None and set(names) == set(where.manual_axes)
     return (
-        plan.method == "bilinear"
+        plan.method in cpu.METHODS
         and all(axis.padding_mode in cpu.MODES for axis in plan.axes)
         and (is_divided or getattr(where, "num_devices", None) == 1)
         and not parameters.for_export
-        and image.dtype in (jnp.float32, jnp.bfloat16)
-        and points.dtype == jnp.float32
+        and image.dtype in cpu.DTYPES
+        and points.dtype in (jnp.float32, jnp.float64)
         and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
         and image.shape[-1] > 0
         and cpu.is_on()

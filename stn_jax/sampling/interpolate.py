@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import add, and_, mul, or_
 
@@ -25,9 +26,20 @@ def interpolate(
         image = _before_filling(image, grid.dtype, plan)
         total = weighted_sum(image, grid, plan)
         return finish(total, grid, fill_value, plan, has_nan=True)
+    if dispatch.is_in_pairs(plan):
+        total = _by_pairs(image, grid, plan)
+        return finish(total, grid, fill_value, plan)
     points = jnp.where(jnp.isnan(grid), 0, grid)
     total_of = dense_sum if plan.implementation == "dense" else gather_sum
     return finish(total_of(image, points, plan), grid, fill_value, plan)
+
+
+def _by_pairs(image: jax.Array, grid: jax.Array, plan: Plan) -> jax.Array:
+    """The weighted sum of complex pixels, by that of their real and imaginary parts."""
+    pairs = jnp.concatenate([image.real, image.imag], axis=-1)
+    plan = replace(plan, dtype=pairs.dtype, implementation="gather")
+    real, imaginary = jnp.split(weighted_sum(pairs, grid, plan), 2, axis=-1)
+    return jax.lax.complex(real, imaginary)
 
 
 def interpolate_axis_aligned(

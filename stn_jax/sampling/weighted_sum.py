@@ -39,6 +39,8 @@ def weighted_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
     the image's dtype.
     """
     *shape, n = points.shape
+    if plan.method == "nearest":  # its weight is constant
+        points = jax.lax.stop_gradient(points)
     flat = points.reshape(1, math.prod(shape), n)
     arrays = all_varying(image[None], flat)
     (out,) = _AT_POINTS.values.bind(*arrays, plan=plan)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stn_jax import Kernel, bilinear_sample, sample
-from stn_jax.sampling.dispatch import PRIMITIVE_METHODS
 from stn_jax.sampling.gather import gather_sum
+from stn_jax.sampling.kernels import METHODS
 from stn_jax.sampling.padding import RULES
 from stn_jax.sampling.plan import Axis, Plan
 from stn_jax.sampling.weighted_sum import weighted_sum
@@ -51,7 +51,7 @@ SOME = [(2, "bilinear", mode) for mode in RULES] + [
 ]
 OTHERS = [(3, "bilinear", mode) for mode in RULES] + [
     (2, method, mode)
-    for method in PRIMITIVE_METHODS
+    for method in METHODS
     for mode in ("constant", "wrap")
     if (2, method, mode) not in SOME
 ]
@@ -233,7 +233,7 @@ QUICK += [("bilinear", "dense"), ("bspline3", "gather")]
     ("method", "implementation"),
     [
         (method, way) if (method, way) in QUICK else slow(method, way)
-        for method in ("nearest", *PRIMITIVE_METHODS)
+        for method in METHODS
         for way in ("gather", "dense")
     ],
 )

@@ -1,4 +1,4 @@
-"""Compiled CPU kernel for bilinear sampling.
+"""Compiled CPU kernel for sampling.
 
 The package holds it, compiled for a few instruction sets, where it was built with a
 C++20 compiler. ``python -m stn_jax.cpu build`` compiles it for just this CPU into the
@@ -9,10 +9,10 @@ loop with a gather; the kernel is vectorized over points or channels. Both give 
 results up to rounding.
 
 Plain JAX still defines all derivatives and batching rules. It also samples whatever the
-kernel does not support: other dtypes, exported programs, and arrays that the compiler
-partitions over several devices.
+kernel does not support: a custom Kernel, images of integers, exported programs, and
+arrays that the compiler partitions over several devices.
 
-The files in order of imports::
+Its source, in C++, is ``kernel/``. The files in order of imports::
 
     compiler  the compiler's commands, and records of what they made
     variants  the instruction sets for which a package holds the kernel
@@ -20,9 +20,12 @@ The files in order of imports::
     library   load a library that agrees with its record
     build     compile the kernel for this CPU into the user's cache
     packaged  the kernel that comes with the package
+    weights   the weights of each method as polynomials
     ffi       which kernel stands in, and the calls of it
 """
 
+from .ffi import DTYPES as DTYPES
+from .ffi import METHODS as METHODS
 from .ffi import MODES as MODES
 from .ffi import cotangents as cotangents
 from .ffi import in_use as in_use

@@ -15,7 +15,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+FOLDER = Path(__file__).with_name("kernel")
+SOURCE = FOLDER / "kernel.cpp"  # includes the other files
 FLAGS = ("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd")
 COMPILERS = ("c++", "g++", "clang++")
 HEADER = Path("xla", "ffi", "api", "c_api.h")  # in jaxlib's folder of headers
@@ -51,7 +52,7 @@ def compile_kernel(library: Path, include: str | Path, *machine: str) -> None:
     """
     command = [*compiler(), *FLAGS, *machine, "-shared", "-fPIC"]
     # the same library in whatever folder it is made: headers put their paths into it
-    for name, folder in (("headers", include), ("source", SOURCE.parent)):
+    for name, folder in (("headers", include), ("source", FOLDER)):
         command.append(f"-ffile-prefix-map={folder}={name}")
     command += ["-isystem", str(include), str(SOURCE), "-o", str(library)]
     try:
@@ -67,8 +68,9 @@ def compile_kernel(library: Path, include: str | Path, *machine: str) -> None:
 
 
 def digest(*others: str) -> str:
-    """Return 16 digits that name the source, the options and what else is given."""
-    text = "\n".join([SOURCE.read_text(), *FLAGS, *others])
+    """Return 16 digits that name the sources, the options and what else is given."""
+    sources = [path.read_text() for path in sorted(FOLDER.iterdir())]
+    text = "\n".join([*sources, *FLAGS, *others])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

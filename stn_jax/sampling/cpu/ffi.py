@@ -18,12 +18,17 @@ import numpy as np
 
 from ..._checks import check_choice
 from ...coordinates import center_and_half
-from ..plan import Axis, Plan
+from ..kernels import SPLINES
+from ..plan import Plan
 from . import build, library, packaged
+from .weights import polynomials
 
 VALUES, COTANGENTS = library.FUNCTIONS
-MODES = ("zeros", "constant", "border", "reflection", "wrap")  # it knows no others
-RULES = ("zeros", "border", "reflection", "mirror", "wrap")  # numbered in kernel.cpp
+# it knows no others
+METHODS = ("nearest", "bilinear", "bicubic", "catmull_rom", "lanczos3", *SPLINES)
+MODES = ("zeros", "constant", "border", "reflection", "wrap")
+DTYPES = (jnp.float32, jnp.float64, jnp.bfloat16, jnp.float16)
+RULES = ("zeros", "border", "reflection", "mirror", "wrap")  # numbered in axes.h
 Load = Callable[[Path], library.Library]
 _LOCK = threading.Lock()  # programs may be lowered in several threads
 
@@ -105,9 +110,11 @@ def _warn(reason: str) -> None:
 
 def values(image: jax.Array, points: jax.Array, *, plan: Plan) -> list[jax.Array]:
     """Sample images ``(P, *size, C)`` at points ``(P, M, n)``: ``[(P, M, C)]``."""
+    pixels = _as_precise_as(points, image)
     shape = (*points.shape[:2], image.shape[-1])
-    call = jax.ffi.ffi_call(VALUES, _flat(shape, image.dtype))
-    return [call(image, points, **_attributes(plan.axes)).reshape(shape)]
+    call = jax.ffi.ffi_call(VALUES, _flat(shape, pixels.dtype))
+    out = call(pixels, points, **_attributes(plan)).reshape(shape)
+    return [out.astype(image.dtype)]
 
 
 def cotangents(
@@ -122,13 +129,19 @@ def cotangents(
 
     ``needs_grad`` has one flag for the images and one for the points.
     """
-    both = zip((image, points), needs_grad, strict=True)
+    pixels, out_bar = _as_precise_as(points, image), _as_precise_as(points, out_bar)
+    both = zip((pixels, points), needs_grad, strict=True)
     inputs = [x for x, is_needed in both if is_needed]
     call = jax.ffi.ffi_call(COTANGENTS, [_flat(x.shape, x.dtype) for x in inputs])
     needed = {"needs_image_grad": needs_grad[0], "needs_points_grad": needs_grad[1]}
-    attributes = needed | _attributes(plan.axes)
-    found = call(image, points, out_bar.ravel(), **attributes)
-    return [bar.reshape(x.shape) for bar, x in zip(found, inputs, strict=True)]
+    found = call(pixels, points, out_bar.ravel(), **needed, **_attributes(plan))
+    found = [bar.reshape(x.shape) for bar, x in zip(found, inputs, strict=True)]
+    return [found[0].astype(image.dtype), *found[1:]] if needs_grad[0] else found
+
+
+def _as_precise_as(points: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Make the pixels float64 where the points are: the kernel sums in one type."""
+    return pixels.astype(points.dtype) if points.dtype == jnp.float64 else pixels
 
 
 def _flat(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
@@ -140,10 +153,10 @@ def _flat(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((math.prod(shape),), dtype)
 
 
-def _attributes(axes: tuple[Axis, ...]) -> dict[str, Any]:
-    """Describe the axes to the kernel, where pixel = half * coordinate + center."""
+def _attributes(plan: Plan) -> dict[str, Any]:
+    """Describe the plan to the kernel, where pixel = half * coordinate + center."""
     rules, halves, centers = [], [], []
-    for axis in axes:
+    for axis in plan.axes:
         is_mirror = axis.padding_mode == "reflection" and axis.align_corners
         # the caller adds the fill value
         rule = {"constant": "zeros"}.get(axis.padding_mode, axis.padding_mode)
@@ -152,8 +165,12 @@ def _attributes(axes: tuple[Axis, ...]) -> dict[str, Any]:
         is_pixel = axis.coordinates == "pixel"
         halves.append(1.0 if is_pixel else half)
         centers.append(0.0 if is_pixel else center)
+    weights = polynomials(plan.method)
     return {
         "rules": np.array(rules, np.int32),
-        "halves": np.array(halves, np.float32),
-        "centers": np.array(centers, np.float32),
+        "margins": np.array([axis.margin for axis in plan.axes], np.int32),
+        "halves": np.array(halves, np.float64),
+        "centers": np.array(centers, np.float64),
+        "taps": np.int32(len(weights)),
+        "weights": weights.ravel(),
     }
