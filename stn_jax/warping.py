@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ._batching import lift
 from ._checks import as_image, as_size, as_transform, check_choice
 from ._types import Image, Params, Size
-from .sampling.interpolate import interpolate_axis_aligned
+from .sampling.interpolate import interpolate_on_grid
 from .sampling.kernels import PROFILES, Kernel
 from .sampling.sampler import (
     OPTIONS,
@@ -88,8 +88,8 @@ def warp(
         size = image.shape[-ndim - 1 : -1]
     if antialias:
         return _antialiased(image, transform, params, size, sampler)
-    if _is_axis_aligned(image, transform, sampler):
-        return _axis_aligned(image, transform, params, size, sampler)
+    if _is_without_grid(image, transform, sampler):
+        return _without_grid(image, transform, params, size, sampler)
     grid = transform.grid(params, size, align_corners=sampler.align_corners)
     return sampler(image, grid)
 
@@ -118,17 +118,20 @@ def as_sampler(sampler: Sampler | None, options: Mapping[str, Any]) -> Sampler:
     return sampler
 
 
-def _is_axis_aligned(image: jax.Array, transform: Transform, sampler: Sampler) -> bool:
-    """Whether the sampler may take one matrix product for each axis."""
-    is_primitive = sampler.method != "nearest" and isinstance(sampler.method, str)
+def _is_without_grid(image: jax.Array, transform: Any, sampler: Sampler) -> bool:
+    """Whether the sampler takes the parameters and computes the points itself."""
+    source = getattr(transform, "source", None)
+    if source is None:
+        return False
+    is_dense = sampler.implementation == "dense" and source.is_axis_aligned
+    if is_dense and sampler.method != "nearest":
+        return jnp.issubdtype(image.dtype, jnp.inexact)
+    is_primitive = isinstance(sampler.method, str)
     is_primitive &= jnp.issubdtype(image.dtype, jnp.floating)
-    is_dense = sampler.implementation == "dense"
-    is_dense &= jnp.issubdtype(image.dtype, jnp.inexact)
-    may = is_dense or (sampler.implementation is None and is_primitive)
-    return may and getattr(transform, "is_axis_aligned", False)
+    return sampler.implementation is None and is_primitive
 
 
-def _axis_aligned(
+def _without_grid(
     image: jax.Array,
     transform: Any,
     params: Params,
@@ -136,15 +139,16 @@ def _axis_aligned(
     sampler: Sampler,
 ) -> jax.Array:
     image = as_pixels(sampler, image)
-    size, matrix = _matrix(image, transform, params, size)
-    image, fill_value, plan = prepare(sampler, image, matrix.dtype, transform.ndim)
+    size = _output_size(image, transform, size)
+    theta = transform.theta(params)
+    image, fill_value, plan = prepare(sampler, image, theta.dtype, transform.ndim)
     return lift(
-        interpolate_axis_aligned,
+        interpolate_on_grid,
         _SIGNATURES[transform.ndim],
-        static={"plan": plan, "size": size},
+        static={"plan": plan, "size": size, "source": transform.source},
         compiled=isinstance(sampler.method, str),
         image=image,
-        params=matrix,
+        params=theta,
         fill_value=fill_value,
     )
 
@@ -158,7 +162,7 @@ def _antialiased(
 ) -> jax.Array:
     _check_antialias(transform, sampler)
     image = as_image(image)
-    size, matrix = _matrix(image, transform, params, size)
+    size = _output_size(image, transform, size)
     return lift(
         antialiased,
         _SIGNATURES[transform.ndim],
@@ -169,7 +173,7 @@ def _antialiased(
         },
         compiled=isinstance(sampler.method, str),
         image=image,
-        params=matrix,
+        params=transform.theta(params),
         fill_value=fill_values(sampler, image),
     )
 
@@ -194,20 +198,18 @@ def _check_antialias(transform: Any, sampler: Sampler) -> None:
         )
 
 
-def _matrix(
-    image: jax.Array, transform: Any, params: Params, size: Size
-) -> tuple[tuple[int, ...], jax.Array]:
-    """The output's size, and a family's matrices."""
+def _output_size(image: jax.Array, transform: Any, size: Size) -> tuple[int, ...]:
+    """The output's size; an error if the image has not the family's dimensions."""
     ndim = transform.ndim
     if image.ndim < ndim + 1 or 0 in image.shape[-ndim - 1 : -1]:
         raise ValueError(
             f"image must have {ndim} axes of pixels and one of channels, for "
             f"{transform}; got shape {image.shape}"
         )
-    return as_size(size, ndims=(ndim,)), transform.matrix(params)
+    return as_size(size, ndims=(ndim,))
 
 
 _SIGNATURES = {
-    2: "(H,W,C),(k,k),(C)->(h,w,C)",
-    3: "(D,H,W,C),(k,k),(C)->(d,h,w,C)",
+    2: "(H,W,C),(n,k),(C)->(h,w,C)",
+    3: "(D,H,W,C),(n,k),(C)->(d,h,w,C)",
 }

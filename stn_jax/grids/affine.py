@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._batching import lift
 from .._checks import as_coordinates, as_size
 from .._types import Size, Theta
-from ..coordinates import open_grid
+from ..coordinates import axis_of_centers, open_grid
 
 
 def affine_grid(theta: Theta, size: Size, *, align_corners: bool = False) -> jax.Array:
@@ -58,6 +61,31 @@ def _affine_grid(
 ) -> jax.Array:
     axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
     return affine_source(theta, axes, size)
+
+
+@dataclass(frozen=True)
+class AffineSource:
+    """How affine theta ``(n, n + 1)`` describes the points of a grid."""
+
+    is_axis_aligned: bool = False
+    """Whether each source coordinate depends on one output axis only."""
+
+    @property
+    def is_spline(self) -> bool:
+        """Whether the table is a basis, instead of coordinates."""
+        return False
+
+    def points(
+        self, theta: jax.Array, size: tuple[int, ...], align_corners: bool
+    ) -> jax.Array:
+        """The grid ``(*size, n)``."""
+        return _affine_grid(theta, size, align_corners)
+
+    def table(self, size: tuple[int, ...], align_corners: bool) -> np.ndarray:
+        """What a sampler needs besides theta: the coordinates of the output's pixels
+        along each axis in image order, one axis after the other.
+        """
+        return np.concatenate([axis_of_centers(n, align_corners) for n in size])
 
 
 def affine_source(

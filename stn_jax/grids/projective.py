@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -12,6 +13,7 @@ from .._batching import lift
 from .._checks import as_coordinates, as_size
 from .._types import Size, Theta
 from ..coordinates import open_grid
+from .affine import AffineSource
 
 
 def projective_grid(
@@ -63,6 +65,17 @@ def _projective_grid(
 ) -> jax.Array:
     axes = open_grid(size, align_corners=align_corners, dtype=theta.dtype)
     return projective_source(theta, axes, size)
+
+
+@dataclass(frozen=True)
+class ProjectiveSource(AffineSource):
+    """How a homography ``(n + 1, n + 1)`` describes the points of a grid."""
+
+    def points(
+        self, theta: jax.Array, size: tuple[int, ...], align_corners: bool
+    ) -> jax.Array:
+        """The grid ``(*size, n)``."""
+        return _projective_grid(theta, size, align_corners)
 
 
 def projective_source(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -122,6 +124,35 @@ def tps_grid(
 def _combination(target_points: jax.Array, control_points: jax.Array) -> jax.Array:
     """The points ``(p, n)``, of the basis ``(p, k)`` that the target points span."""
     return target_points @ control_points
+
+
+@dataclass(frozen=True)
+class SplineSource:
+    """How control points of a lattice, theta ``(n, K)``, describe those of a grid."""
+
+    shape: tuple[int, ...]
+    regularization: float = 0.0
+    is_axis_aligned: bool = False
+    is_spline: bool = True
+
+    def points(
+        self, theta: jax.Array, size: tuple[int, ...], align_corners: bool
+    ) -> jax.Array:
+        """The grid ``(*size, n)``."""
+        basis = jnp.asarray(self.table(size, align_corners).T, theta.dtype)
+        with jax.default_matmul_precision("highest"):
+            return _combination(basis, theta.T).reshape(*size, len(size))
+
+    def table(self, size: tuple[int, ...], align_corners: bool) -> np.ndarray:
+        """The weight of each control point in each pixel of the output: ``(K, S)``."""
+        return _lattice_basis(self.shape, self.regularization, size, align_corners)
+
+
+@lru_cache(maxsize=8)
+def _lattice_basis(
+    shape: tuple[int, ...], regularization: float, size: tuple[int, ...], corners: bool
+) -> np.ndarray:
+    return _basis(np, lattice_points(shape), regularization, size, corners).T
 
 
 def tps_points(

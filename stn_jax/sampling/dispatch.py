@@ -54,13 +54,13 @@ def is_dense(platform: str, plan: Plan, size: Sequence[Any]) -> bool:
     return is_known and math.prod(size) <= DENSE_PIXELS
 
 
-def is_separable(platform: str) -> bool:
+def is_separable(platform: str, plan: Plan) -> bool:
     """Whether axis-aligned families take one matrix product for each axis.
 
     On a CPU the product is faster than gathers only for one channel, and there slower
     than the compiled kernel.
     """
-    return platform == "tpu"
+    return platform == "tpu" and plan.method != "nearest"
 
 
 def is_image_by_image(channels: int, numbers: Any, needs_image_grad: bool) -> bool:
@@ -102,4 +102,19 @@ def has_cpu_kernel(context: Any, plan: Plan) -> bool:
         and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
         and image.shape[-1] > 0
         and cpu.is_on()
+    )
+
+
+def has_cpu_kernel_of_grids(context: Any, plan: Plan) -> bool:
+    """The same for a program whose first two arrays are the image and theta.
+
+    Points are as precise as theta, and the kernel sums in one precision: it cannot take
+    theta in float32 with an image in float64.
+    """
+    image, theta, *_ = context.avals_in
+    is_mixed = image.dtype == jnp.float64 and theta.dtype == jnp.float32
+    return (
+        not is_mixed
+        and plan.implementation != "dense"
+        and has_cpu_kernel(context, plan)
     )

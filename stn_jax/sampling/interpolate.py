@@ -1,10 +1,11 @@
-"""One image sampled at one grid, or on the grid of one axis-aligned matrix."""
+"""One image sampled at one grid, or on the grid that a theta describes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
 from operator import add, and_, mul, or_
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ from . import dispatch
 from .dense import dense_sum
 from .gather import gather_sum
 from .plan import Plan
-from .separable import axis_aligned_points, separable_sum
-from .weighted_sum import axis_aligned_sum, weighted_sum
+from .separable import separable_sum
+from .weighted_sum import sum_on_grid, weighted_sum
 
 
 def interpolate(
@@ -42,24 +43,26 @@ def _by_pairs(image: jax.Array, grid: jax.Array, plan: Plan) -> jax.Array:
     return jax.lax.complex(real, imaginary)
 
 
-def interpolate_axis_aligned(
+def interpolate_on_grid(
     image: jax.Array,
     params: jax.Array,
     fill_value: jax.Array,
     *,
+    source: Any,
     size: tuple[int, ...],
     plan: Plan,
 ) -> jax.Array:
-    """One image on the grid of one axis-aligned matrix: what :func:`interpolate` gives
-    there, computed by one matrix product for each axis where that is faster.
+    """One image on the grid that one theta describes: what :func:`interpolate` gives
+    there, computed without the grid, or by one matrix product for each axis, where that
+    is faster. ``params`` is what ``source.points`` takes.
     """
-    grid = axis_aligned_points(params, size, plan.axes[0].align_corners)
+    grid = source.points(params, size, plan.axes[0].align_corners)
     grid = grid.astype(promote(grid.dtype, jnp.finfo(image.dtype).dtype))
     if plan.implementation == "dense":
         total = separable_sum(image, params, size=size, plan=plan)
     else:
         image = _before_filling(image, grid.dtype, plan)
-        total = axis_aligned_sum(image, params, size, plan)
+        total = sum_on_grid(image, params, source, size, plan)
     return finish(total, grid, fill_value, plan, has_nan=True)
 
 

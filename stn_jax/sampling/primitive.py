@@ -23,6 +23,7 @@ from .plan import Plan
 
 Values = Callable[..., jax.Array]  # (image, where, *, plan, ...) -> values
 Lowering = Callable[..., Any]  # (context, *arrays, **static) -> MLIR values
+OnTpu = Callable[..., tuple[Values, Plan]]  # (context, plan, **static) -> what runs
 
 
 class Family(NamedTuple):
@@ -36,7 +37,7 @@ class Family(NamedTuple):
 def make_family(
     name: str,
     values: Values,
-    on_tpu: Callable[[Any, Plan], tuple[Values, Plan]],
+    on_tpu: OnTpu,
     cpu_rules: Sequence[Lowering | None] = (None, None, None),
 ) -> Family:
     """A family of primitives.
@@ -44,7 +45,8 @@ def make_family(
     Args:
       name: of the primitives.
       values: the definition, which all platforms but a TPU run.
-      on_tpu: maps the lowering context and the plan to what a TPU runs instead.
+      on_tpu: maps the lowering context, the plan and other static arguments to what a
+        TPU runs instead.
       cpu_rules: lowering rules for a CPU, in the order of the operations.
     """
     operations = (plain_values, plain_tangents, plain_cotangents)
@@ -126,7 +128,7 @@ def _of_needed(
 def _define(primitive: Primitive, plain: Callable[..., list[jax.Array]]) -> None:
     """Make ``plain`` the primitive's definition on every platform."""
     primitive.multiple_results = True
-    static = ("plan", "needs_grad", "size")
+    static = ("plan", "needs_grad", "size", "source")
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
     primitive.def_abstract_eval(partial(_abstract, plain))
     mlir.register_lowering(primitive, partial(lower, plain))
@@ -140,13 +142,13 @@ def lower(function: Callable, context: Any, *arrays: Any, **static: Any) -> Any:
 
 def _lower_on_tpu(
     operation: Callable,
-    on_tpu: Callable[[Any, Plan], tuple[Values, Plan]],
+    on_tpu: OnTpu,
     context: Any,
     *arrays: Any,
     plan: Plan,
     **static: Any,
 ) -> Any:
-    values, plan = on_tpu(context, plan)
+    values, plan = on_tpu(context, plan, **static)
     return lower(partial(operation, values), context, *arrays, plan=plan, **static)
 
 

@@ -18,20 +18,10 @@ from ..coordinates import (
     axis_of_centers,
     axis_to_pixels,
     center_and_half,
-    open_grid,
 )
-from ..grids.affine import affine_source
 from .dense import axis_weights, contract
 from .kernels import Kernel, profile
 from .plan import Plan
-
-
-def axis_aligned_points(
-    matrix: jax.Array, size: tuple[int, ...], align_corners: bool
-) -> jax.Array:
-    """The grid ``(*size, n)`` of one axis-aligned matrix ``(n + 1, n + 1)``."""
-    axes = open_grid(size, align_corners=align_corners, dtype=matrix.dtype)
-    return affine_source(matrix[:-1], axes, size)
 
 
 def separable_sum(

@@ -1,7 +1,9 @@
 """Eq. (3) for one image, by the implementation that suits the platform.
 
 There are two families of primitives: images sampled at points, and images sampled on
-the grids of axis-aligned matrices, which a TPU computes without these grids.
+the grids that parameters theta describe, which need not be made: the compiled CPU
+kernel computes their points as it samples, and a TPU multiplies along each axis if it
+can.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from .primitive import (
     plain_cotangents,
     plain_values,
 )
-from .separable import axis_aligned_points, separable_sum
+from .separable import separable_sum
 
 
 def weighted_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
@@ -47,12 +49,14 @@ def weighted_sum(image: jax.Array, points: jax.Array, plan: Plan) -> jax.Array:
     return out.reshape(*shape, image.shape[-1])
 
 
-def axis_aligned_sum(
-    image: jax.Array, matrix: jax.Array, size: tuple[int, ...], plan: Plan
+def sum_on_grid(
+    image: jax.Array, theta: jax.Array, source: Any, size: tuple[int, ...], plan: Plan
 ) -> jax.Array:
-    """One image ``(*size, C)`` on the grid of one axis-aligned matrix ``(k, k)``."""
-    arrays = all_varying(image[None], matrix[None, None])
-    (out,) = _AXIS_ALIGNED.values.bind(*arrays, plan=plan, size=size)
+    """One image ``(*size, C)`` on the grid that ``source`` makes of one theta."""
+    if plan.method == "nearest":
+        theta = jax.lax.stop_gradient(theta)
+    arrays = all_varying(image[None], theta[None, None])
+    (out,) = _ON_GRIDS.values.bind(*arrays, plan=plan, size=size, source=source)
     return out[0, 0]
 
 
@@ -72,12 +76,17 @@ def _at_points(image: jax.Array, points: jax.Array, *, plan: Plan) -> jax.Array:
 
 
 def _by_grid(
-    image: jax.Array, matrix: jax.Array, *, plan: Plan, size: tuple[int, ...]
+    image: jax.Array,
+    theta: jax.Array,
+    *,
+    plan: Plan,
+    size: tuple[int, ...],
+    source: Any,
 ) -> jax.Array:
-    """Images at the points of the matrices' grids: ``(P, M, *size, C)``."""
+    """Images on the grids of theta ``(P, M, ...)``: ``(P, M, *size, C)``."""
     corners = plan.axes[0].align_corners
-    one = partial(axis_aligned_points, size=size, align_corners=corners)
-    grid = jax.vmap(jax.vmap(one))(matrix)
+    one = partial(source.points, size=size, align_corners=corners)
+    grid = jax.vmap(jax.vmap(one))(theta)
     grid = grid.astype(promote(grid.dtype, image.dtype))
     images, count, *_, n = grid.shape
     points = grid.reshape(images, count * math.prod(size), n)
@@ -86,11 +95,16 @@ def _by_grid(
 
 
 def _by_axes(
-    image: jax.Array, matrix: jax.Array, *, plan: Plan, size: tuple[int, ...]
+    image: jax.Array,
+    theta: jax.Array,
+    *,
+    plan: Plan,
+    size: tuple[int, ...],
+    source: Any,
 ) -> jax.Array:
     """The same by one matrix product for each axis."""
     one = partial(separable_sum, size=size, plan=plan)
-    out = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(image, matrix)
+    out = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(image, theta)
     return out.astype(image.dtype)
 
 
@@ -113,14 +127,23 @@ def _points_on_cpu(
     return lower(function, context, *arrays, plan=plan, **static)
 
 
-def _points_on_tpu(context: Any, plan: Plan) -> tuple[Values, Plan]:
+def _points_on_tpu(context: Any, plan: Plan, **_: Any) -> tuple[Values, Plan]:
     _, *size, _ = context.avals_in[0].shape
     is_dense = dispatch.is_dense("tpu", plan, size)
     return _at_points, replace(plan, implementation="dense" if is_dense else "gather")
 
 
-def _axis_aligned_on_tpu(context: Any, plan: Plan) -> tuple[Values, Plan]:
-    return (_by_axes if dispatch.is_separable("tpu") else _by_grid), plan
+def _grids_on_cpu(
+    plain: Callable, compiled: Callable, context: Any, *arrays: Any, **static: Any
+) -> Any:
+    """On a CPU the kernel computes the points as it samples; else they come first."""
+    is_compiled = dispatch.has_cpu_kernel_of_grids(context, static["plan"])
+    return lower(compiled if is_compiled else plain, context, *arrays, **static)
+
+
+def _grids_on_tpu(context: Any, plan: Plan, *, source: Any, **_: Any) -> Any:
+    is_by_axes = dispatch.is_separable("tpu", plan) and source.is_axis_aligned
+    return (_by_axes if is_by_axes else _by_grid), plan
 
 
 _plain_values = partial(plain_values, _at_points)
@@ -135,4 +158,15 @@ _AT_POINTS = make_family(
         partial(_points_on_cpu, _plain_cotangents, gather_cotangents, cpu.cotangents),
     ),
 )
-_AXIS_ALIGNED = make_family("sample_axis_aligned", _by_grid, _axis_aligned_on_tpu)
+_ON_GRIDS = make_family(
+    "sample_on_grid",
+    _by_grid,
+    _grids_on_tpu,
+    (
+        partial(_grids_on_cpu, partial(plain_values, _by_grid), cpu.warp_values),
+        None,
+        partial(
+            _grids_on_cpu, partial(plain_cotangents, _by_grid), cpu.warp_cotangents
+        ),
+    ),
+)

@@ -13,7 +13,7 @@ from .._batching import lift
 from .._checks import as_coordinates, as_params, as_points, promote
 from .._types import Params, Size, Theta
 from ..coordinates import at_finite
-from ..grids.affine import affine_grid, affine_source
+from ..grids.affine import AffineSource, affine_grid, affine_source
 
 
 class Transform(Protocol):
@@ -72,8 +72,16 @@ class MatrixFamily:
         self, params: Params, size: Size, *, align_corners: bool = False
     ) -> jax.Array:
         """``(*batch, P)`` to sampling grids ``(*batch, *size, ndim)``, normalized."""
-        theta = self.matrix(params)[..., :-1, :]
-        return affine_grid(theta, size, align_corners=align_corners)
+        return affine_grid(self.theta(params), size, align_corners=align_corners)
+
+    @property
+    def source(self) -> AffineSource:
+        """How a sampler computes the points of a grid from ``theta(params)``."""
+        return AffineSource(self.is_axis_aligned)
+
+    def theta(self, params: Params) -> jax.Array:
+        """``(*batch, P)`` to what ``source`` takes, ``(*batch, ndim, ndim + 1)``."""
+        return self.matrix(params)[..., :-1, :]
 
     def apply(self, params: Params, points: ArrayLike) -> jax.Array:
         """Map points of the output, ``(*batch, N, ndim)``, to points of the input.

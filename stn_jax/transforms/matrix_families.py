@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .._checks import as_positive
 from .._types import Params, Size
-from ..grids.projective import projective_grid, projective_source
+from ..grids.projective import ProjectiveSource, projective_grid, projective_source
 from .base import Group, MatrixFamily, compose, homogeneous, inverse
 
 
@@ -156,6 +156,15 @@ class Projective(Group):
     ) -> jax.Array:
         """``(*batch, P)`` to sampling grids ``(*batch, *size, ndim)``, normalized."""
         return projective_grid(self.matrix(params), size, align_corners=align_corners)
+
+    @property
+    def source(self) -> ProjectiveSource:
+        """How a sampler computes the points of a grid from ``theta(params)``."""
+        return ProjectiveSource()
+
+    def theta(self, params: Params) -> jax.Array:
+        """``(*batch, P)`` to matrices ``(*batch, ndim + 1, ndim + 1)``."""
+        return self.matrix(params)
 
     def _apply(self, matrix: jax.Array, points: jax.Array) -> jax.Array:
         return projective_source(matrix, list(points.T), points.shape[:1])

@@ -6,11 +6,19 @@ import math
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from .._checks import as_params, as_points, as_size, promote
 from .._types import Params, Size
-from ..grids.tps import control_lattice, lattice_points, tps_grid, tps_points
+from ..grids.tps import (
+    SplineSource,
+    control_lattice,
+    lattice_points,
+    tps_grid,
+    tps_points,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,19 @@ class ThinPlateSpline:
             regularization=self.regularization,
             align_corners=align_corners,
         )
+
+    @property
+    def source(self) -> SplineSource | None:
+        """How a sampler computes the points of a grid from ``theta(params)``; None
+        where the regularization is traced.
+        """
+        if isinstance(self.regularization, Tracer):
+            return None
+        return SplineSource(self.shape, float(self.regularization))
+
+    def theta(self, params: Params) -> jax.Array:
+        """``(*batch, P)`` to control points ``(*batch, ndim, K)``."""
+        return jnp.swapaxes(self._control_points(params), -1, -2)
 
     def apply(self, params: Params, points: ArrayLike) -> jax.Array:
         """Map points of the output, ``(*batch, N, ndim)``, to points of the input.

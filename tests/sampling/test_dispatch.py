@@ -150,7 +150,7 @@ def test_an_axis_aligned_family_under_an_explicit_implementation():
         arrays = jnp.ones((9, 9, 1)), transform.identity
         return str(jax.make_jaxpr(run)(*arrays))
 
-    assert "stn_jax_sample_axis_aligned_values" in programs(Attention())
+    assert "stn_jax_sample_on_grid_values" in programs(Attention())
     assert "stn_jax_sample_values" in programs(Attention(), implementation="gather")
     assert "stn_jax_" not in programs(Attention(), implementation="dense")
     assert "implementation='dense'" in programs(Affine(), implementation="dense")

@@ -31,3 +31,5 @@ from .ffi import cotangents as cotangents
 from .ffi import in_use as in_use
 from .ffi import is_on as is_on
 from .ffi import values as values
+from .ffi import warp_cotangents as warp_cotangents
+from .ffi import warp_values as warp_values

@@ -23,7 +23,7 @@ from ..plan import Plan
 from . import build, library, packaged
 from .weights import polynomials
 
-VALUES, COTANGENTS = library.FUNCTIONS
+VALUES, COTANGENTS, WARP_VALUES, WARP_COTANGENTS = library.FUNCTIONS
 # it knows no others
 METHODS = ("nearest", "bilinear", "bicubic", "catmull_rom", "lanczos3", *SPLINES)
 MODES = ("zeros", "constant", "border", "reflection", "wrap")
@@ -129,19 +129,82 @@ def cotangents(
 
     ``needs_grad`` has one flag for the images and one for the points.
     """
-    pixels, out_bar = _as_precise_as(points, image), _as_precise_as(points, out_bar)
-    both = zip((pixels, points), needs_grad, strict=True)
+    return _cotangents(COTANGENTS, (image, points), (), out_bar, needs_grad, plan)
+
+
+def warp_values(
+    image: jax.Array,
+    theta: jax.Array,
+    *,
+    plan: Plan,
+    size: tuple[int, ...],
+    source: Any,
+) -> list[jax.Array]:
+    """Sample images ``(P, *size, C)`` on the grids of theta ``(P, M, rows, columns)``.
+
+    Returns:
+      ``[(P, M, *size, C)]``, with the output's size.
+    """
+    pixels = _as_precise_as(theta, image)
+    shape = (*theta.shape[:2], *size, image.shape[-1])
+    call = jax.ffi.ffi_call(WARP_VALUES, _flat(shape, pixels.dtype))
+    table, grids = _grids(theta, plan, size, source)
+    out = call(pixels, theta, table, **grids, **_attributes(plan)).reshape(shape)
+    return [out.astype(image.dtype)]
+
+
+def warp_cotangents(
+    image: jax.Array,
+    theta: jax.Array,
+    out_bar: jax.Array,
+    *,
+    plan: Plan,
+    size: tuple[int, ...],
+    source: Any,
+    needs_grad: tuple[bool, bool],
+) -> list[jax.Array]:
+    """Compute the gradients of the images, of theta, or of both."""
+    table, grids = _grids(theta, plan, size, source)
+    arrays = image, theta
+    return _cotangents(
+        WARP_COTANGENTS, arrays, (table,), out_bar, needs_grad, plan, **grids
+    )
+
+
+def _cotangents(
+    name: str,
+    arrays: tuple[jax.Array, jax.Array],
+    tables: tuple[jax.Array, ...],
+    out_bar: jax.Array,
+    needs_grad: tuple[bool, bool],
+    plan: Plan,
+    **options: Any,
+) -> list[jax.Array]:
+    """Call a function for the gradients of the images, and of what says where."""
+    image, where = arrays
+    pixels, out_bar = _as_precise_as(where, image), _as_precise_as(where, out_bar)
+    both = zip((pixels, where), needs_grad, strict=True)
     inputs = [x for x, is_needed in both if is_needed]
-    call = jax.ffi.ffi_call(COTANGENTS, [_flat(x.shape, x.dtype) for x in inputs])
-    needed = {"needs_image_grad": needs_grad[0], "needs_points_grad": needs_grad[1]}
-    found = call(pixels, points, out_bar.ravel(), **needed, **_attributes(plan))
+    call = jax.ffi.ffi_call(name, [_flat(x.shape, x.dtype) for x in inputs])
+    needed = {"needs_image_grad": needs_grad[0], "needs_where_grad": needs_grad[1]}
+    options |= needed | _attributes(plan)
+    found = call(pixels, where, *tables, out_bar.ravel(), **options)
     found = [bar.reshape(x.shape) for bar, x in zip(found, inputs, strict=True)]
     return [found[0].astype(image.dtype), *found[1:]] if needs_grad[0] else found
 
 
-def _as_precise_as(points: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Make the pixels float64 where the points are: the kernel sums in one type."""
-    return pixels.astype(points.dtype) if points.dtype == jnp.float64 else pixels
+def _grids(
+    theta: jax.Array, plan: Plan, size: tuple[int, ...], source: Any
+) -> tuple[jax.Array, dict[str, Any]]:
+    """Describe grids to the kernel: the table that goes with theta, and the options."""
+    table = source.table(size, plan.axes[0].align_corners)
+    options = {"size": np.array(size, np.int64), "is_spline": source.is_spline}
+    return jnp.asarray(table, theta.dtype), options
+
+
+def _as_precise_as(where: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Make the pixels float64 where the points or theta are: all have one type."""
+    return pixels.astype(where.dtype) if where.dtype == jnp.float64 else pixels
 
 
 def _flat(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:

@@ -18,7 +18,12 @@ import jax
 
 from . import compiler
 
-FUNCTIONS = ("stn_jax_cpu_values", "stn_jax_cpu_cotangents")  # defined in the source
+FUNCTIONS = (  # defined in the source
+    "stn_jax_cpu_values",
+    "stn_jax_cpu_cotangents",
+    "stn_jax_cpu_warp_values",
+    "stn_jax_cpu_warp_cotangents",
+)
 
 
 class Library(NamedTuple):

@@ -5,6 +5,7 @@
 //   threads.h  memory.h   work in parts; large pages
 //   pixels.h              the types of pixels
 //   axes.h                which pixels count along an axis, and how much
+//   points.h              where to sample
 //   nearest.h             one pixel for each point
 //   narrow.h              few channels: images are copied with a border
 //   wide.h                many channels: a vector holds the channels of a point
@@ -22,6 +23,7 @@
 #include "narrow.h"
 #include "nearest.h"
 #include "pixels.h"
+#include "points.h"
 #include "threads.h"
 #include "wide.h"
 #include "xla/ffi/api/ffi.h"
@@ -43,7 +45,8 @@ struct Problem {
   Method method;
   int ndim;
   ffi::DataType dtype;
-  int64_t images, points, pixels, channels;  // points and pixels per image
+  int64_t images, grids;             // grids per image
+  int64_t points, pixels, channels;  // points per grid, pixels per image
 
   bool HasManyImages() const { return images >= 2 * static_cast<int64_t>(pool.num_threads()); }
 };
@@ -51,16 +54,16 @@ struct Problem {
 using Doubles = ffi::Span<const double>;
 using Integers = ffi::Span<const int32_t>;
 
-// `weights` holds value, slope and curve of each tap, as Method names them.
-Problem Describe(ffi::ThreadPool& pool, const ffi::AnyBuffer& image, const ffi::AnyBuffer& points,
-                 Integers rules, Integers margins, Doubles halves, Doubles centers, int32_t taps,
+// What images and options say; grids and points are to be set. `weights` holds value, slope and
+// curve of each tap, as Method names them.
+Problem Describe(ffi::ThreadPool& pool, const ffi::AnyBuffer& image, Integers rules,
+                 Integers margins, Doubles halves, Doubles centers, int32_t taps,
                  Doubles weights) {
   Problem problem{.pool = pool};
   problem.ndim = static_cast<int>(rules.size());
   problem.dtype = image.element_type();
   problem.images = image.dimensions()[0];
   problem.channels = image.dimensions()[problem.ndim + 1];
-  problem.points = points.dimensions()[1];
   problem.pixels = 1;
   for (int a = 0; a < problem.ndim; ++a) {
     const auto n = static_cast<int32_t>(image.dimensions()[a + 1]);
@@ -101,53 +104,28 @@ auto ByPixel(ffi::DataType dtype, const Function& function) {
 
 // ---- points
 
-// A range of the points of one image. All images together have Parts(problem) of them.
+// A range of the points of one grid. All grids together have Parts(problem) of them.
 struct Part {
-  int64_t image, begin, end;
+  int64_t grid, begin, end;
 };
 
+int64_t PartsOfGrid(const Problem& problem) { return (problem.points + kPart - 1) / kPart; }
+
 int64_t Parts(const Problem& problem) {
-  return problem.images * ((problem.points + kPart - 1) / kPart);
+  return problem.images * problem.grids * PartsOfGrid(problem);
 }
 
 Part PartOf(const Problem& problem, int64_t number) {
-  const int64_t each = (problem.points + kPart - 1) / kPart, begin = number % each * kPart;
+  const int64_t each = PartsOfGrid(problem), begin = number % each * kPart;
   return {number / each, begin, std::min(begin + kPart, problem.points)};
 }
 
-// The points of all images, and their gradient where it is needed.
-template <int N, typename Real>
-struct Points {
-  const Real* at;
-  Real* bar;
-  int64_t each;  // points of an image
-
-  // Separates the coordinates of a block, in image order: (x, y) backwards. Both branches do
-  // the same; the compiler vectorizes the first, whose number of iterations it knows.
-  void Get(int64_t image, int64_t first, int count, Real (*x)[kLanes]) const {
-    const Real* own = at + (image * each + first) * N;
-    if (count == kLanes) {
-      for (int l = 0; l < kLanes; ++l)
-        for (int a = 0; a < N; ++a) x[a][l] = own[l * N + N - 1 - a];
-    } else {
-      for (int a = 0; a < N; ++a) {
-        std::fill(x[a], x[a] + kLanes, Real(0));
-        for (int l = 0; l < count; ++l) x[a][l] = own[l * N + N - 1 - a];
-      }
-    }
-  }
-
-  void SetBar(int64_t image, int64_t first, int count, const Real (*x)[kLanes]) const {
-    Real* own = bar + (image * each + first) * N;
-    if (count == kLanes) {
-      for (int l = 0; l < kLanes; ++l)
-        for (int a = 0; a < N; ++a) own[l * N + N - 1 - a] = x[a][l];
-    } else {
-      for (int l = 0; l < count; ++l)
-        for (int a = 0; a < N; ++a) own[l * N + N - 1 - a] = x[a][l];
-    }
-  }
-};
+// Calls work(part) for all grids of an image.
+template <typename Work>
+void ForGrids(const Problem& problem, int64_t image, const Work& work) {
+  for (int64_t grid = image * problem.grids; grid < (image + 1) * problem.grids; ++grid)
+    work(Part{grid, 0, problem.points});
+}
 
 // Calls work(first, count, x) for the blocks of a part, x in image order.
 template <int N, typename Real, typename Work>
@@ -155,7 +133,7 @@ void InBlocks(const Points<N, Real>& points, const Part& part, const Work& work)
   alignas(64) Real x[N][kLanes];
   for (int64_t first = part.begin; first < part.end; first += kLanes) {
     const int count = static_cast<int>(std::min<int64_t>(kLanes, part.end - first));
-    points.Get(part.image, first, count, x);
+    points.Get(part.grid, first, count, x);
     work(first, count, x);
   }
 }
@@ -166,7 +144,7 @@ void InBlocks(const Points<N, Real>& points, const Part& part, const Work& work)
 template <typename P>
 [[gnu::always_inline]] inline void AskForNext(const Problem& problem, int64_t number,
                                               const P* images) {
-  const int64_t each = Parts(problem) / problem.images, k = number % each;
+  const int64_t each = problem.grids * PartsOfGrid(problem), k = number % each;
   const int64_t next = number / each + 1, numbers = problem.pixels * problem.channels;
   if (next == problem.images) return;
   const P* image = images + next * numbers;
@@ -192,8 +170,8 @@ void ValuesOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points, con
   InParts(problem.pool, Parts(problem), [&](int64_t number) {
     const Part part = PartOf(problem, number);
     AskForNext(problem, number, images);
-    const P* image = images + part.image * problem.pixels * problem.channels;
-    P* target = out + part.image * problem.points * problem.channels;
+    const P* image = images + part.grid / problem.grids * problem.pixels * problem.channels;
+    P* target = out + part.grid * problem.points * problem.channels;
     auto block = make();
     InBlocks(points, part, [&](int64_t first, int count, auto* x) {
       FindIn<N, P, false>(block, x);
@@ -208,7 +186,7 @@ int64_t Bands(const Problem& problem, int64_t most) {
   const auto threads = static_cast<int64_t>(problem.pool.num_threads());
   if (problem.images >= threads) return 1;
   const int64_t wanted = (threads + problem.images - 1) / problem.images;
-  return std::max<int64_t>(std::min({wanted, most, Parts(problem) / problem.images}), 1);
+  return std::max<int64_t>(std::min({wanted, most, problem.grids * PartsOfGrid(problem)}), 1);
 }
 
 template <int N, typename P, typename Make>
@@ -217,19 +195,20 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
   using Real = RealOf<P>;
   using Block = decltype(make());
   const int64_t numbers = problem.pixels * problem.channels;
-  auto bar_at = [&](int64_t image, int64_t first) {
-    return out_bar + (image * problem.points + first) * problem.channels;
+  auto bar_at = [&](const Part& part, int64_t first) {
+    return out_bar + (part.grid * problem.points + first) * problem.channels;
   };
   auto points_bar = [&](Block& block, const Part& part, int64_t first, int count) {
     if constexpr (std::is_same_v<Block, Nearest<N, P>>) return;
     else {
       alignas(64) Real x_bar[N][kLanes];
-      block.PointsBar(images + part.image * numbers, count, bar_at(part.image, first), x_bar);
-      points.SetBar(part.image, first, count, x_bar);
+      const P* image = images + part.grid / problem.grids * numbers;
+      block.PointsBar(image, count, bar_at(part, first), x_bar);
+      points.SetBar(part.grid, first, count, x_bar);
     }
   };
   const int64_t bands = images_bar ? Bands(problem, problem.pixels) : 0;
-  const bool is_along = bands == 1 && points.bar && problem.HasManyImages();
+  const bool is_along = bands == 1 && points.has_bar && problem.HasManyImages();
   auto of_image = [&](int64_t image, int64_t begin, int64_t end) {
     auto block = make();
     P* target = images_bar + image * numbers;
@@ -239,17 +218,18 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
     else sums = space.data() - begin * problem.channels;  // summed in float, rounded once
     const int64_t from = begin * problem.channels, to = end * problem.channels;
     std::fill(sums + from, sums + to, Real(0));
-    const Part whole = {image, 0, problem.points};
-    InBlocks(points, whole, [&](int64_t first, int count, auto* x) {
-      is_along ? FindIn<N, P, true>(block, x) : FindIn<N, P, false>(block, x);
-      block.AddImageBar(count, bar_at(image, first), begin, end, sums);
-      if (is_along) points_bar(block, whole, first, count);
+    ForGrids(problem, image, [&](const Part& part) {
+      InBlocks(points, part, [&](int64_t first, int count, auto* x) {
+        is_along ? FindIn<N, P, true>(block, x) : FindIn<N, P, false>(block, x);
+        block.AddImageBar(count, bar_at(part, first), begin, end, sums);
+        if (is_along) points_bar(block, part, first, count);
+      });
     });
     if constexpr (!std::is_same_v<P, Real>)
       std::transform(sums + from, sums + to, target + from, [](Real x) { return Round<P>(x); });
   };
   const int64_t whole = problem.images * bands;
-  const int64_t parts = points.bar && !is_along ? Parts(problem) : 0;
+  const int64_t parts = points.has_bar && !is_along ? Parts(problem) : 0;
   InParts(problem.pool, whole + parts, [&](int64_t task) {
     if (task < whole) {
       const int64_t band = task % bands;
@@ -353,7 +333,7 @@ void ValuesOfCopies(const Problem& problem, const Points<N, Real>& points, const
     Narrow<N, T, C, Real> block(bordered, problem.method);
     InBlocks(points, part, [&](int64_t first, int count, auto* x) {
       alignas(64) Real space[kLanes * kFew];
-      const int64_t before = (part.image * problem.points + first) * problem.channels;
+      const int64_t before = (part.grid * problem.points + first) * problem.channels;
       Real* values = Target(out, before, count == kLanes, space);
       bool is_done = false;
       if constexpr (N == 2 && T == 2 && C == 1)
@@ -368,13 +348,14 @@ void ValuesOfCopies(const Problem& problem, const Points<N, Real>& points, const
   if (problem.HasManyImages())
     return InParts(problem.pool, problem.images, [&](int64_t image) {
       thread_local Space<Real> space;
-      sample({image, 0, problem.points}, copies.One(image, space));
+      const Real* copy = copies.One(image, space);
+      ForGrids(problem, image, [&](const Part& part) { sample(part, copy); });
       space.Trim();
     });
   copies.MakeAll();
   InParts(problem.pool, Parts(problem), [&](int64_t number) {
     const Part part = PartOf(problem, number);
-    sample(part, copies.Made(part.image));
+    sample(part, copies.Made(part.grid / problem.grids));
   });
 }
 
@@ -389,7 +370,7 @@ void CotangentsOfCopies(const Problem& problem, const Points<N, Real>& points,
     Narrow<N, T, C, Real> block(bordered, problem.method);
     InBlocks(points, part, [&](int64_t first, int count, auto* x) {
       alignas(64) Real space[kLanes * kFew + kSlack], x_bar[N][kLanes];
-      const int64_t before = (part.image * problem.points + first) * problem.channels;
+      const int64_t before = (part.grid * problem.points + first) * problem.channels;
       const bool is_full = count == kLanes && C == 1;  // vectors read beyond the last pixel
       const Real* bar = Loaded(out_bar, before, count * problem.channels, is_full, space);
       if constexpr (N == 2 && T == 2 && C == 1)
@@ -397,7 +378,7 @@ void CotangentsOfCopies(const Problem& problem, const Points<N, Real>& points,
           std::fill(space + count, space + kLanes, Real(0));
           const Plane<Real> plane(bordered);
           if (image) plane.PointsBar(image, x, bar, x_bar);
-          if (image) points.SetBar(part.image, first, count, x_bar);
+          if (image) points.SetBar(part.grid, first, count, x_bar);
           if (sums && begin == 0 && end == size) plane.AddImageBar(x, count, bar, sums);
           if (!sums || (begin == 0 && end == size)) return;
           block.template FindTaps<false>(x);
@@ -406,7 +387,7 @@ void CotangentsOfCopies(const Problem& problem, const Points<N, Real>& points,
       image ? block.template FindTaps<true>(x) : block.template FindTaps<false>(x);
       if (image) {
         block.PointsBar(image, count, bar, x_bar);
-        points.SetBar(part.image, first, count, x_bar);
+        points.SetBar(part.grid, first, count, x_bar);
       }
       if (sums) block.AddImageBar(count, bar, begin, end, sums);
     });
@@ -421,30 +402,30 @@ void CotangentsOfCopies(const Problem& problem, const Points<N, Real>& points,
   if (problem.HasManyImages())
     return InParts(problem.pool, problem.images, [&](int64_t image) {
       thread_local Space<Real> copy_space, sums_space;
-      const Real* copy = points.bar ? copies.One(image, copy_space) : nullptr;
+      const Real* copy = points.has_bar ? copies.One(image, copy_space) : nullptr;
       Real* sums = images_bar.data ? sums_space.Of(bordered.Numbers()) : nullptr;
       if (sums) std::fill(sums, sums + bordered.Numbers(), Real(0));
-      add({image, 0, problem.points}, copy, sums, 0, size);
+      ForGrids(problem, image, [&](const Part& part) { add(part, copy, sums, 0, size); });
       if (sums) bordered.FoldBorder(sums);
       if (sums) finish(image, sums, 0, inside);
       copy_space.Trim();
       sums_space.Trim();
     });
-  if (points.bar) copies.MakeAll();
+  if (points.has_bar) copies.MakeAll();
   const int64_t bands = images_bar.data ? Bands(problem, size) : 0;
   const int64_t each = bordered.Numbers(), whole = problem.images * bands;
   std::unique_ptr<Real[]> sums(bands ? new Real[problem.images * each] : nullptr);
-  InParts(problem.pool, whole + (points.bar ? Parts(problem) : 0), [&](int64_t task) {
+  InParts(problem.pool, whole + (points.has_bar ? Parts(problem) : 0), [&](int64_t task) {
     if (task >= whole) {
       const Part part = PartOf(problem, task - whole);
-      return add(part, copies.Made(part.image), nullptr, 0, 0);
+      return add(part, copies.Made(part.grid / problem.grids), nullptr, 0, 0);
     }
     const int64_t image = task / bands, band = task % bands;
     const int64_t begin = size * band / bands, end = size * (band + 1) / bands;
     Real* own = sums.get() + image * each;
     std::fill(own + begin * bordered.stride[0],
               band + 1 == bands ? own + each : own + end * bordered.stride[0], Real(0));
-    add({image, 0, problem.points}, nullptr, own, begin, end);
+    ForGrids(problem, image, [&](const Part& part) { add(part, nullptr, own, begin, end); });
   });
   InParts(problem.pool, bands ? problem.images : 0, [&](int64_t image) {
     bordered.FoldBorder(sums.get() + image * each);
@@ -461,7 +442,7 @@ bool IsCopied(const Problem& problem) {
   double pixels = 1;
   for (int a = 0; a < N; ++a)
     pixels *= problem.axes[a].n + 2.0 * problem.method.taps + (a == N - 1 ? kSlack : 0);
-  const double most = std::min<double>(kCopyFactor * static_cast<double>(problem.points),
+  const double most = std::min<double>(kCopyFactor * static_cast<double>(problem.grids * problem.points),
                                        static_cast<double>(kMost / kFew));
   return pixels <= most;
 }
@@ -500,89 +481,173 @@ void ByRawBlock(const Problem& problem, const Function& function) {
 }
 
 template <int N, typename Real>
-Points<N, Real> PointsIn(const Problem& problem, const ffi::AnyBuffer& points, Real* bar) {
-  return {static_cast<const Real*>(points.untyped_data()), bar, problem.points};
-}
-
-template <int N>
-void ValuesIn(const Problem& problem, const ffi::AnyBuffer& points, const Numbers& images,
+void ValuesAt(const Problem& problem, const Points<N, Real>& points, const Numbers& images,
               const Numbers& out) {
   if (problem.method.taps > 1 && IsCopied<N>(problem)) {
-    if (problem.dtype == ffi::DataType::F64)
-      return ValuesOfCopies<N, 0, 0, double>(problem, PointsIn<N, double>(problem, points, nullptr),
-                                             images, out);
-    return ByCounts<N>(problem, [&]<int T, int C>() {
-      ValuesOfCopies<N, T, C, float>(problem, PointsIn<N, float>(problem, points, nullptr), images,
-                                     out);
-    });
+    if constexpr (std::is_same_v<Real, double>)
+      return ValuesOfCopies<N, 0, 0, double>(problem, points, images, out);
+    else
+      return ByCounts<N>(problem, [&]<int T, int C>() {
+        ValuesOfCopies<N, T, C, float>(problem, points, images, out);
+      });
   }
   ByPixel(problem.dtype, [&]<typename P>() {
-    const auto at = PointsIn<N, RealOf<P>>(problem, points, nullptr);
-    ByRawBlock<N, P>(problem, [&](const auto& make) {
-      ValuesOfRaw<N, P>(problem, at, images.As<P>(), out.As<P>(), make);
-    });
+    if constexpr (std::is_same_v<RealOf<P>, Real>)
+      ByRawBlock<N, P>(problem, [&](const auto& make) {
+        ValuesOfRaw<N, P>(problem, points, images.As<P>(), out.As<P>(), make);
+      });
   });
 }
 
-template <int N>
-void CotangentsIn(const Problem& problem, const ffi::AnyBuffer& points, const Numbers& images,
-                  const Numbers& out_bar, const Numbers& images_bar, void* points_bar) {
+template <int N, typename Real>
+void CotangentsAt(const Problem& problem, const Points<N, Real>& points, const Numbers& images,
+                  const Numbers& out_bar, const Numbers& images_bar) {
   if (problem.method.taps > 1 && IsCopied<N>(problem)) {
-    if (problem.dtype == ffi::DataType::F64) {
-      const auto at = PointsIn<N, double>(problem, points, static_cast<double*>(points_bar));
-      return CotangentsOfCopies<N, 0, 0, double>(problem, at, images, out_bar, images_bar);
-    }
-    const auto at = PointsIn<N, float>(problem, points, static_cast<float*>(points_bar));
-    return ByCounts<N>(problem, [&]<int T, int C>() {
-      CotangentsOfCopies<N, T, C, float>(problem, at, images, out_bar, images_bar);
-    });
+    if constexpr (std::is_same_v<Real, double>)
+      return CotangentsOfCopies<N, 0, 0, double>(problem, points, images, out_bar, images_bar);
+    else
+      return ByCounts<N>(problem, [&]<int T, int C>() {
+        CotangentsOfCopies<N, T, C, float>(problem, points, images, out_bar, images_bar);
+      });
   }
   ByPixel(problem.dtype, [&]<typename P>() {
-    using Real = RealOf<P>;
-    const auto at = PointsIn<N, Real>(problem, points, static_cast<Real*>(points_bar));
-    ByRawBlock<N, P>(problem, [&](const auto& make) {
-      CotangentsOfRaw<N, P>(problem, at, images.As<P>(), out_bar.As<P>(), images_bar.As<P>(),
-                            make);
-    });
+    if constexpr (std::is_same_v<RealOf<P>, Real>)
+      ByRawBlock<N, P>(problem, [&](const auto& make) {
+        CotangentsOfRaw<N, P>(problem, points, images.As<P>(), out_bar.As<P>(),
+                              images_bar.As<P>(), make);
+      });
   });
+}
+
+// Calls function.operator()<N, Real>().
+template <typename Function>
+void ByDimensions(const Problem& problem, const Function& function) {
+  const bool is_double = problem.dtype == ffi::DataType::F64;
+  if (problem.ndim == 2 && is_double) return function.template operator()<2, double>();
+  if (problem.ndim == 2) return function.template operator()<2, float>();
+  if (is_double) return function.template operator()<3, double>();
+  function.template operator()<3, float>();
 }
 
 // ---- what JAX calls
 
+// The results that are needed: the gradients of the images, and of the points or of theta.
+struct Results {
+  void *images = nullptr, *where = nullptr;
+
+  Results(ffi::RemainingRets& results, bool needs_images, bool needs_where) {
+    auto at = [&](int64_t number) {
+      auto buffer = *results.get<ffi::AnyBuffer>(number);
+      InLargePages(buffer->untyped_data(), buffer->size_bytes());
+      return buffer->untyped_data();
+    };
+    if (needs_images) images = at(0);
+    if (needs_where) where = at(needs_images ? 1 : 0);
+  }
+};
+
 ffi::Error Values(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
                   ffi::Result<ffi::AnyBuffer> out, Integers rules, Integers margins,
                   Doubles halves, Doubles centers, int32_t taps, Doubles weights) {
-  const Problem problem =
-      Describe(pool, images, points, rules, margins, halves, centers, taps, weights);
+  Problem problem = Describe(pool, images, rules, margins, halves, centers, taps, weights);
+  problem.grids = 1, problem.points = points.dimensions()[1];
   const Numbers pixels = {problem.dtype, images.untyped_data()};
   const Numbers values = {problem.dtype, out->untyped_data()};
-  if (!problem.images) return ffi::Error::Success();
   InLargePages(values.data, out->size_bytes());
-  problem.ndim == 2 ? ValuesIn<2>(problem, points, pixels, values)
-                    : ValuesIn<3>(problem, points, pixels, values);
+  if (!problem.images) return ffi::Error::Success();
+  ByDimensions(problem, [&]<int N, typename Real>() {
+    const auto* at = static_cast<const Real*>(points.untyped_data());
+    ValuesAt<N, Real>(problem, GridPoints<N, Real>(at, nullptr, problem.points), pixels, values);
+  });
   return ffi::Error::Success();
 }
 
-// The gradients that are needed, of the images and then of the points.
 ffi::Error Cotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer points,
                       ffi::AnyBuffer out_bar, ffi::RemainingRets results, bool needs_image_grad,
                       bool needs_points_grad, Integers rules, Integers margins, Doubles halves,
                       Doubles centers, int32_t taps, Doubles weights) {
-  const Problem problem =
-      Describe(pool, images, points, rules, margins, halves, centers, taps, weights);
-  auto result = [&](int64_t number) {
-    auto buffer = *results.get<ffi::AnyBuffer>(number);
-    InLargePages(buffer->untyped_data(), buffer->size_bytes());
-    return buffer->untyped_data();
-  };
-  void* images_bar = needs_image_grad ? result(0) : nullptr;
-  void* points_bar = needs_points_grad ? result(needs_image_grad ? 1 : 0) : nullptr;
+  Problem problem = Describe(pool, images, rules, margins, halves, centers, taps, weights);
+  problem.grids = 1, problem.points = points.dimensions()[1];
+  const Results needed(results, needs_image_grad, needs_points_grad);
   const Numbers pixels = {problem.dtype, images.untyped_data()};
   const Numbers bar = {problem.dtype, out_bar.untyped_data()};
-  const Numbers pixels_bar = {problem.dtype, images_bar};
+  const Numbers pixels_bar = {problem.dtype, needed.images};
   if (!problem.images) return ffi::Error::Success();
-  problem.ndim == 2 ? CotangentsIn<2>(problem, points, pixels, bar, pixels_bar, points_bar)
-                    : CotangentsIn<3>(problem, points, pixels, bar, pixels_bar, points_bar);
+  ByDimensions(problem, [&]<int N, typename Real>() {
+    const auto* at = static_cast<const Real*>(points.untyped_data());
+    const GridPoints<N, Real> own(at, static_cast<Real*>(needed.where), problem.points);
+    CotangentsAt<N, Real>(problem, own, pixels, bar, pixels_bar);
+  });
+  return ffi::Error::Success();
+}
+
+// A warp has theta (images, grids, rows, columns) instead of points. `table` holds the
+// coordinates of the output's pixels along each axis, or for a spline the basis (columns, pixels).
+
+// Calls work(points) with those of a warp.
+template <int N, typename Real, typename Work>
+void WithPoints(const Problem& problem, const ffi::AnyBuffer& theta, const ffi::AnyBuffer& table,
+                ffi::Span<const int64_t> size, bool is_spline, Real* theta_bar, const Work& work) {
+  const auto* numbers = static_cast<const Real*>(theta.untyped_data());
+  const auto* own = static_cast<const Real*>(table.untyped_data());
+  const int rows = static_cast<int>(theta.dimensions()[2]);
+  const int columns = static_cast<int>(theta.dimensions()[3]);
+  const int64_t grids = problem.images * problem.grids, each = rows * columns;
+  Partial<Real> partial(theta_bar ? grids : 0, problem.points, static_cast<int>(each));
+  Partial<Real>* sums = theta_bar ? &partial : nullptr;
+  if (is_spline)
+    work(BasisPoints<N, Real>(numbers, own, columns, problem.points, sums));
+  else
+    work(MatrixPoints<N, Real>(numbers, own, size.begin(), rows > N, sums));
+  for (int64_t grid = 0; theta_bar && grid < grids; ++grid)
+    partial.Total(grid, theta_bar + grid * each);
+}
+
+void SetSizes(Problem& problem, const ffi::AnyBuffer& theta, ffi::Span<const int64_t> size) {
+  problem.grids = theta.dimensions()[1];
+  problem.points = 1;
+  for (const int64_t n : size) problem.points *= n;
+}
+
+ffi::Error WarpValues(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer theta,
+                      ffi::AnyBuffer table, ffi::Result<ffi::AnyBuffer> out,
+                      ffi::Span<const int64_t> size, bool is_spline, Integers rules,
+                      Integers margins, Doubles halves, Doubles centers, int32_t taps,
+                      Doubles weights) {
+  Problem problem = Describe(pool, images, rules, margins, halves, centers, taps, weights);
+  SetSizes(problem, theta, size);
+  const Numbers pixels = {problem.dtype, images.untyped_data()};
+  const Numbers values = {problem.dtype, out->untyped_data()};
+  InLargePages(values.data, out->size_bytes());
+  if (!problem.images) return ffi::Error::Success();
+  ByDimensions(problem, [&]<int N, typename Real>() {
+    WithPoints<N, Real>(problem, theta, table, size, is_spline, nullptr, [&](const auto& points) {
+      ValuesAt<N, Real>(problem, points, pixels, values);
+    });
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error WarpCotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyBuffer theta,
+                          ffi::AnyBuffer table, ffi::AnyBuffer out_bar,
+                          ffi::RemainingRets results, bool needs_image_grad,
+                          bool needs_theta_grad, ffi::Span<const int64_t> size, bool is_spline,
+                          Integers rules, Integers margins, Doubles halves, Doubles centers,
+                          int32_t taps, Doubles weights) {
+  Problem problem = Describe(pool, images, rules, margins, halves, centers, taps, weights);
+  SetSizes(problem, theta, size);
+  const Results needed(results, needs_image_grad, needs_theta_grad);
+  const Numbers pixels = {problem.dtype, images.untyped_data()};
+  const Numbers bar = {problem.dtype, out_bar.untyped_data()};
+  const Numbers pixels_bar = {problem.dtype, needed.images};
+  if (!problem.images) return ffi::Error::Success();
+  ByDimensions(problem, [&]<int N, typename Real>() {
+    auto* theta_bar = static_cast<Real*>(needed.where);
+    WithPoints<N, Real>(problem, theta, table, size, is_spline, theta_bar,
+                        [&](const auto& points) {
+      CotangentsAt<N, Real>(problem, points, pixels, bar, pixels_bar);
+    });
+  });
   return ffi::Error::Success();
 }
 
@@ -614,4 +679,29 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Arg<ffi::AnyBuffer>()
         .RemainingRets()
         .Attr<bool>("needs_image_grad")
-        .Attr<bool>("needs_points_grad") WITH_OPTIONS);
+        .Attr<bool>("needs_where_grad") WITH_OPTIONS);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    stn_jax_cpu_warp_values, stn_jax::WarpValues,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .Ret<ffi::AnyBuffer>()
+        .Attr<ffi::Span<const int64_t>>("size")
+        .Attr<bool>("is_spline") WITH_OPTIONS);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    stn_jax_cpu_warp_cotangents, stn_jax::WarpCotangents,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::AnyBuffer>()
+        .RemainingRets()
+        .Attr<bool>("needs_image_grad")
+        .Attr<bool>("needs_where_grad")
+        .Attr<ffi::Span<const int64_t>>("size")
+        .Attr<bool>("is_spline") WITH_OPTIONS);
