@@ -67,7 +67,8 @@ def test_those_of_house_numbers_are():
     documents = artifacts.read_json(ROOT / "docs" / "results" / "numbers-cpu.json")
     page = (ROOT / "docs" / "real-images.md").read_text()
     assert tables.task_tables(documents) in page
-    errors = [f"{d['models'][0]['validation_error']:.2f}" for d in documents]
+    models = [d["models"][0] for d in documents]
+    errors = [f"{m['validation_error']:.2f}" for m in models if m["model"] == "cnn"]
     assert f"with {', '.join(errors[:-1])} and {errors[-1]}%" in page
 
 
@@ -104,6 +105,15 @@ def test_the_costs_of_windows_are():
     ):
         costs = [of_one[part, w, n] for w in ("forward", "both") for n in (2, 4)]
         assert f"| {label} | {' | '.join(f'{x:.2f}' for x in costs)} |" in page
+
+
+def test_the_times_of_warps_are():
+    rows = artifacts.read_json(ROOT / "docs" / "results" / "warps-cpu.json")["rows"]
+    ratios = {(row["case"], row["what"]): row["of_pytorch"][1] for row in rows}
+    page = (ROOT / "docs" / "speed.md").read_text()
+    for case in {case for case, _ in ratios}:
+        cells = [f"{ratios[case, what]:.2f}" for what in ("forward", "grid", "both")]
+        assert f"| {case} | {' | '.join(cells)} |" in page
 
 
 def test_the_costs_of_transformers_before_convolutions_are():

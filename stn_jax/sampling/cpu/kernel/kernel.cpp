@@ -199,13 +199,12 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
     return out_bar + (part.grid * problem.points + first) * problem.channels;
   };
   auto points_bar = [&](Block& block, const Part& part, int64_t first, int count) {
-    if constexpr (std::is_same_v<Block, Nearest<N, P>>) return;
-    else {
-      alignas(64) Real x_bar[N][kLanes];
+    alignas(64) Real x_bar[N][kLanes] = {};  // zero for the nearest pixel
+    if constexpr (!std::is_same_v<Block, Nearest<N, P>>) {
       const P* image = images + part.grid / problem.grids * numbers;
       block.PointsBar(image, count, bar_at(part, first), x_bar);
-      points.SetBar(part.grid, first, count, x_bar);
     }
+    points.SetBar(part.grid, first, count, x_bar);
   };
   const int64_t bands = images_bar ? Bands(problem, problem.pixels) : 0;
   const bool is_along = bands == 1 && points.has_bar && problem.HasManyImages();
