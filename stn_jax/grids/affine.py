@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -70,10 +71,8 @@ class AffineSource:
     is_axis_aligned: bool = False
     """Whether each source coordinate depends on one output axis only."""
 
-    @property
-    def is_spline(self) -> bool:
-        """Whether the table is a basis, instead of coordinates."""
-        return False
+    is_spline: ClassVar[bool] = False
+    """Whether the table is a basis, instead of coordinates."""
 
     def points(
         self, theta: jax.Array, size: tuple[int, ...], align_corners: bool

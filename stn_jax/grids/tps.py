@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -132,8 +132,8 @@ class SplineSource:
 
     shape: tuple[int, ...]
     regularization: float = 0.0
-    is_axis_aligned: bool = False
-    is_spline: bool = True
+    is_axis_aligned: ClassVar[bool] = False
+    is_spline: ClassVar[bool] = True
 
     def points(
         self, theta: jax.Array, size: tuple[int, ...], align_corners: bool

@@ -113,8 +113,4 @@ def has_cpu_kernel_of_grids(context: Any, plan: Plan) -> bool:
     """
     image, theta, *_ = context.avals_in
     is_mixed = image.dtype == jnp.float64 and theta.dtype == jnp.float32
-    return (
-        not is_mixed
-        and plan.implementation != "dense"
-        and has_cpu_kernel(context, plan)
-    )
+    return not is_mixed and has_cpu_kernel(context, plan)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stn_jax import sample
 from stn_jax.sampling.cpu import compiler
+from stn_jax.sampling.cpu.weights import polynomials
 from stn_jax.sampling.kernels import METHODS
 from stn_jax.sampling.padding import RULES
 
@@ -143,6 +144,23 @@ def check(combination, seed, coordinates):
             atol=tolerance * largest,
             rtol=tolerance,
         )
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "nearest"])
+def test_weights_as_polynomials(method):
+    """They are those of the method, and exact at the pixels."""
+    taps, weights = METHODS[method]
+    middle = 0.0 if taps % 2 else 0.5
+    t = np.linspace(middle - 0.5, middle + 0.499, 200)
+    coefficients = polynomials(method)
+    value, slope, *curve = coefficients.T[..., None]
+    powers = sum(c * (t - middle) ** d for d, c in enumerate(curve))
+    found = value + slope * t + t * (1 - t) * powers
+    with enable_x64():
+        expected = np.stack([np.asarray(w) for w in weights(jnp.asarray(t))])
+        at_pixel = np.stack([np.asarray(w) for w in weights(jnp.zeros(1))])
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+    np.testing.assert_array_equal(value, at_pixel)
 
 
 @pytest.mark.parametrize("combination", SOME, ids=str)

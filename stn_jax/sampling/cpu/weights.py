@@ -18,10 +18,9 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import NDArray
 
-from ..kernels import METHODS, SPLINES
+from ..kernels import METHODS
 
-NODES = 18  # of the Lanczos kernel's interpolation, whose error is then below 1e-15
-CUBIC = ("bilinear", "bicubic", "catmull_rom")
+NODES = 18  # of the Lanczos kernel's interpolation
 
 
 @functools.cache
@@ -35,8 +34,6 @@ def polynomials(method: str) -> NDArray[np.float64]:
         return np.array([[1.0, 0.0]])
     if method == "lanczos3":
         return np.stack([_fitted(tap) for tap in range(6)])
-    if method not in CUBIC and method not in SPLINES:
-        raise NotImplementedError(f"the kernel has no weights for {method!r}")
     taps, weights = METHODS[method]
     t = Polynomial([0.0, 1.0])
     middle = 0.0 if taps % 2 else 0.5
@@ -49,10 +46,9 @@ def _divided(weight: Polynomial, count: int, middle: float) -> NDArray[np.float6
     value, slope = weight(0.0), weight(1.0) - weight(0.0)
     rest = weight - Polynomial([value, slope])
     curve = (rest // Polynomial([0.0, 1.0, -1.0]))(Polynomial([middle, 1.0]))
-    coefficients = np.zeros(count)
-    found = np.atleast_1d(curve.coef)[:count]
-    coefficients[: len(found)] = found
-    return np.array([value, slope, *coefficients])
+    coefficients = curve.coef[:count]  # a quotient of zero has one
+    missing = [0.0] * (count - len(coefficients))
+    return np.array([value, slope, *coefficients, *missing])
 
 
 def _fitted(tap: int) -> NDArray[np.float64]:
