@@ -40,8 +40,8 @@ class MatrixFamily:
     """A family of transformations that are matrices in homogeneous coordinates.
 
     A subclass defines the matrix of one transformation, ``_matrix``, and the parameters
-    of one matrix, ``_params``. One that defines ``grid`` sets ``source = None``, so that
-    :func:`~stn_jax.warp` calls it.
+    of one matrix, ``_params``. One that defines ``grid`` sets ``source = None``, so
+    that :func:`~stn_jax.warp` calls it.
     """
 
     ndim: int
