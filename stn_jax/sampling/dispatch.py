@@ -83,25 +83,16 @@ def is_channel_by_channel(channels: int) -> bool:
 def has_cpu_kernel(context: Any, plan: Plan) -> bool:
     """Whether the compiled kernel replaces gathers in the program being lowered, whose
     first two arrays are the image and the points.
-
-    XLA cannot divide a call of the kernel among devices: only ``jax.shard_map`` can. A
-    program that is exported must run where there is no kernel.
     """
     image, points, *_ = context.avals_in
-    module = context.module_context
-    where, parameters = module.axis_context, module.lowering_parameters
-    names = getattr(getattr(where, "mesh", None), "axis_names", None)
-    is_divided = names is not None and set(names) == set(where.manual_axes)
     return (
         plan.method in cpu.METHODS
         and all(axis.padding_mode in cpu.MODES for axis in plan.axes)
-        and (is_divided or getattr(where, "num_devices", None) == 1)
-        and not parameters.for_export
         and image.dtype in cpu.DTYPES
         and points.dtype in (jnp.float32, jnp.float64)
+        and _can_call_kernel(context)
         and 0 < math.prod(image.shape[1:-1]) < 2**29  # indices are int32
         and image.shape[-1] > 0
-        and cpu.is_on()
     )
 
 
@@ -114,3 +105,26 @@ def has_cpu_kernel_of_grids(context: Any, plan: Plan) -> bool:
     image, theta, *_ = context.avals_in
     is_mixed = image.dtype == jnp.float64 and theta.dtype == jnp.float32
     return not is_mixed and has_cpu_kernel(context, plan)
+
+
+def has_cpu_prefilter(context: Any) -> bool:
+    """Whether the compiled kernel computes the coefficients of splines in the program
+    being lowered, for an array of pixels.
+    """
+    (image,) = context.avals_in
+    is_known = image.dtype in (jnp.float32, jnp.float64)
+    return is_known and _can_call_kernel(context) and image.size > 0
+
+
+def _can_call_kernel(context: Any) -> bool:
+    """Whether the program being lowered may call the kernel, and there is one.
+
+    XLA cannot divide a call of the kernel among devices: only ``jax.shard_map`` can. A
+    program that is exported must run where there is no kernel.
+    """
+    module = context.module_context
+    where, parameters = module.axis_context, module.lowering_parameters
+    names = getattr(getattr(where, "mesh", None), "axis_names", None)
+    is_divided = names is not None and set(names) == set(where.manual_axes)
+    is_one = is_divided or getattr(where, "num_devices", None) == 1
+    return is_one and not parameters.for_export and cpu.is_on()

@@ -29,7 +29,8 @@ from .interpolate import interpolate
 from .kernels import METHODS, SPLINES, Kernel
 from .padding import as_modes
 from .plan import Axis, Plan
-from .splines import coefficients, margin
+from .prefilter import coefficients
+from .splines import margin
 
 
 @jax.tree_util.register_pytree_node_class

@@ -1,12 +1,13 @@
-"""The coefficients with which B-splines interpolate an image (Unser et al., 1993).
+"""Interpolation by B-splines along one axis (Unser et al., 1993).
 
-Along an axis, the spline sum_k c_k B(x - k) passes through the pixels f_i if A c = f,
-A[i, k] = B(i - k). The padding mode extends the image over all integers, and A belongs
-to the extended image. We invert A in NumPy's float64 while tracing. The prefilter is
-one matrix product with this inverse along each axis.
+The spline sum_k c_k B(x - k) passes through the pixels f_i if A c = f, A[i, k] = B(i -
+k). The padding mode extends the image over all integers, and A belongs to the extended
+image.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,39 +26,56 @@ def margin(padding_mode: str) -> int:
     return 0 if padding_mode in ("reflection", "wrap") else MARGIN
 
 
-def coefficients(
-    image: jax.Array, degree: int, modes: tuple[str, ...], align_corners: bool
-) -> jax.Array:
-    """The spline coefficients of an image, ``(*batch, *(n + 2 * margin), C)``.
+class Spline(NamedTuple):
+    """A spline through the pixels of an axis."""
 
-    Under "zeros" and "constant" the image is surrounded by zeros: subtract the fill
-    value first.
-    """
-    for offset, mode in enumerate(modes):
-        axis = image.ndim - 1 - len(modes) + offset
-        matrix = _prefilter(image.shape[axis], degree, mode, align_corners)
-        matrix = jnp.asarray(matrix, jnp.finfo(image.dtype).dtype).astype(image.dtype)
-        image = jnp.tensordot(matrix, image, (1, axis), precision="highest")
-        image = jnp.moveaxis(image, 0, axis)
-    return image
+    degree: int
+    n: int
+    """Pixels."""
+    padding_mode: str
+    align_corners: bool
 
+    @property
+    def size(self) -> int:
+        """How many coefficients it has."""
+        return self.n + 2 * margin(self.padding_mode)
 
-def _prefilter(n: int, degree: int, mode: str, align_corners: bool) -> np.ndarray:
-    """The matrix from n pixels to their coefficients: ``(n + 2 * margin, n)``."""
-    extra = margin(mode)
-    size = n + 2 * extra
-    pixels = np.arange(size)
-    extended = np.zeros((size, n))  # the pixels with some of their surroundings
-    if mode == "border":
-        extended[pixels, np.clip(pixels - extra, 0, n - 1)] = 1
-    else:
-        extended[extra + np.arange(n), np.arange(n)] = 1
-    values = bspline(np.float64(0), degree=degree)  # B at the integers
-    system = np.zeros((size, size))
-    rule = RULES["border" if extra else mode]
-    for i, value in enumerate(values):
+    def pixels(self, extra: int) -> np.ndarray:
+        """The pixel that the extended image shows at -extra ... n + extra - 1.
+
+        -1 stands for none: zero.
+        """
+        index = np.arange(-extra, self.n + extra)
+        pixels, exists = self._shown(self.padding_mode, index, self.n)
+        return np.where(exists, pixels, -1)
+
+    def matrix(self) -> np.ndarray:
+        """The matrix from pixels to coefficients, ``(size, n)``: the inverse of A."""
+        extra, size = margin(self.padding_mode), self.size
+        pixels = self.pixels(extra)
+        extended = (pixels[:, None] == np.arange(self.n)).astype(float)
+        system, rows = np.zeros((size, size)), np.arange(size)
+        rule = "border" if extra else self.padding_mode
+        for i, value in enumerate(self._values()):
+            index, _ = self._shown(rule, rows + i - self.degree // 2, size)
+            np.add.at(system, (rows, index), value)
+        return np.linalg.solve(system, extended)
+
+    def poles(self) -> np.ndarray:
+        """The zeros of sum_k B(k) z^k in the unit circle: a recursion by each of them
+        inverts A on an infinite axis.
+        """
+        roots = np.roots(np.trim_zeros(self._values())).real
+        return roots[np.abs(roots) < 1]
+
+    def _values(self) -> list[float]:
+        """B at the integers."""
+        return bspline(np.float64(0), degree=self.degree)
+
+    def _shown(
+        self, padding_mode: str, index: np.ndarray, n: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         with jax.ensure_compile_time_eval():
-            index = jnp.asarray(pixels + i - degree // 2)
-            index = np.asarray(rule(index, size, align_corners)[0])
-        np.add.at(system, (pixels, index), value)
-    return np.linalg.solve(system, extended)
+            rule = RULES[padding_mode]
+            pixels, exists = rule(jnp.asarray(index), n, self.align_corners)
+            return np.asarray(pixels), np.asarray(exists)

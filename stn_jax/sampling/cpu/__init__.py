@@ -3,10 +3,9 @@
 The package holds it, compiled for a few instruction sets, where it was built with a
 C++20 compiler. ``python -m stn_jax.cpu build`` compiles it for just this CPU into the
 user's cache, and ``python -m stn_jax.cpu`` reports which one is used. Programs that JAX
-compiles for a CPU call it for float32 and bfloat16 images with float32 coordinates,
-unless the environment says ``STN_JAX_CPU=off``. XLA's CPU compiler does not vectorize a
-loop with a gather; the kernel is vectorized over points or channels. Both give the same
-results up to rounding.
+compiles for a CPU call it, unless the environment says ``STN_JAX_CPU=off``. XLA's CPU
+compiler does not vectorize a loop with a gather; the kernel is vectorized over points
+or channels. Both give the same results up to rounding.
 
 Plain JAX still defines all derivatives and batching rules. It also samples whatever the
 kernel does not support: a custom Kernel, images of integers, exported programs, and
@@ -30,6 +29,7 @@ from .ffi import MODES as MODES
 from .ffi import cotangents as cotangents
 from .ffi import in_use as in_use
 from .ffi import is_on as is_on
+from .ffi import prefilter as prefilter
 from .ffi import values as values
 from .ffi import warp_cotangents as warp_cotangents
 from .ffi import warp_values as warp_values

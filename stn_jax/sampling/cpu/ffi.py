@@ -20,14 +20,16 @@ from ..._checks import check_choice
 from ...coordinates import center_and_half
 from ..kernels import SPLINES
 from ..plan import Plan
+from ..splines import Spline, margin
 from . import build, library, packaged
 from .weights import polynomials
 
-VALUES, COTANGENTS, WARP_VALUES, WARP_COTANGENTS = library.FUNCTIONS
+VALUES, COTANGENTS, WARP_VALUES, WARP_COTANGENTS, PREFILTER = library.FUNCTIONS
 # it knows no others
 METHODS = ("nearest", "bilinear", "bicubic", "catmull_rom", "lanczos3", *SPLINES)
 MODES = ("zeros", "constant", "border", "reflection", "wrap")
 DTYPES = (jnp.float32, jnp.float64, jnp.bfloat16, jnp.float16)
+FARTHEST = 48  # pixels beyond an edge that count for a spline: 0.43**48 = 3e-18
 RULES = ("zeros", "border", "reflection", "mirror", "wrap")  # numbered in axes.h
 Load = Callable[[Path], library.Library]
 _LOCK = threading.Lock()  # programs may be lowered in several threads
@@ -169,6 +171,26 @@ def warp_cotangents(
     return _cotangents(
         WARP_COTANGENTS, arrays, (table,), out_bar, needs_grad, plan, **grids
     )
+
+
+def prefilter(
+    image: jax.Array, *, axis: int, spline: Spline, is_transposed: bool
+) -> jax.Array:
+    """Compute the coefficients of the splines along one axis, or their transpose."""
+    before, (n, *after) = image.shape[:axis], image.shape[axis:]
+    # beyond its ends the kernel goes on with the last pixels, as "border" does
+    kept = margin(spline.padding_mode)
+    extra = kept or FARTHEST
+    result = (*before, spline.n if is_transposed else spline.size, *after)
+    out = jax.ffi.ffi_call(PREFILTER, _flat(result, image.dtype))(
+        image.reshape(math.prod(before), n, math.prod(after)),
+        jnp.asarray(spline.pixels(extra), jnp.int32),
+        n=np.int64(spline.n),
+        skip=np.int64(extra - kept),
+        poles=spline.poles(),
+        is_transposed=is_transposed,
+    )
+    return out.reshape(result)
 
 
 def _cotangents(

@@ -23,6 +23,7 @@ FUNCTIONS = (  # defined in the source
     "stn_jax_cpu_cotangents",
     "stn_jax_cpu_warp_values",
     "stn_jax_cpu_warp_cotangents",
+    "stn_jax_cpu_prefilter",
 )
 
 

@@ -9,6 +9,7 @@
 //   nearest.h             one pixel for each point
 //   narrow.h              few channels: images are copied with a border
 //   wide.h                many channels: a vector holds the channels of a point
+//   prefilter.h           the coefficients of B-splines
 
 #include <algorithm>
 #include <atomic>
@@ -24,6 +25,7 @@
 #include "nearest.h"
 #include "pixels.h"
 #include "points.h"
+#include "prefilter.h"
 #include "threads.h"
 #include "wide.h"
 #include "xla/ffi/api/ffi.h"
@@ -650,6 +652,23 @@ ffi::Error WarpCotangents(ffi::ThreadPool pool, ffi::AnyBuffer images, ffi::AnyB
   return ffi::Error::Success();
 }
 
+// Arrays (outer, n, inner) are filtered along their middle axis; `pixels` names the pixel of each
+// entry of the extended axis.
+ffi::Error Prefilter(ffi::ThreadPool pool, ffi::AnyBuffer in, ffi::Buffer<ffi::S32> pixels,
+                     ffi::Result<ffi::AnyBuffer> out, int64_t n, int64_t skip, Doubles poles,
+                     bool is_transposed) {
+  const auto shape = in.dimensions();
+  const Lines lines = {shape[0], n, shape[2], pixels.typed_data(), pixels.dimensions()[0], skip,
+                       poles};
+  InLargePages(out->untyped_data(), out->size_bytes());
+  auto filter = [&]<typename Real>(Real) {
+    FilterLines(pool, lines, static_cast<const Real*>(in.untyped_data()),
+                static_cast<Real*>(out->untyped_data()), is_transposed);
+  };
+  in.element_type() == ffi::DataType::F64 ? filter(double{}) : filter(float{});
+  return ffi::Error::Success();
+}
+
 }  // namespace
 }  // namespace stn_jax
 
@@ -704,3 +723,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<bool>("needs_where_grad")
         .Attr<ffi::Span<const int64_t>>("size")
         .Attr<bool>("is_spline") WITH_OPTIONS);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    stn_jax_cpu_prefilter, stn_jax::Prefilter,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<ffi::AnyBuffer>()
+        .Arg<ffi::Buffer<ffi::S32>>()
+        .Ret<ffi::AnyBuffer>()
+        .Attr<int64_t>("n")
+        .Attr<int64_t>("skip")
+        .Attr<ffi::Span<const double>>("poles")
+        .Attr<bool>("is_transposed"));

@@ -19,6 +19,8 @@ class Nearest {
 
   // Finds the pixels of a block of points, from coordinates in image order.
   void FindPixels(Real (*x)[kLanes]) {
+    if constexpr (N == 2)
+      if (RepeatsNothing(axes_[0]) && RepeatsNothing(axes_[1])) return FindInPlane(x[0], x[1]);
     std::fill(pixel_, pixel_ + kLanes, 0);
     std::fill(is_nan_, is_nan_ + kLanes, 0);
     int32_t stride = 1;
@@ -53,25 +55,62 @@ class Nearest {
       std::copy(block, block + count, out);
       return;
     }
-    for (int l = 0; l < count; ++l, out += channels_) {
-      const P* from = image + pixel_[l] * channels_;
-      if (is_nan_[l] || pixel_[l] < 0) std::fill(out, out + channels_, is_nan_[l] ? nan : zero);
-      else
-        for (int64_t c = 0; c < channels_; ++c) out[c] = from[c];
-    }
+    ByChannels([&]<int C>() {
+      const int64_t channels = C ? C : channels_;
+      for (int l = 0; l < count; ++l) {
+        const P* from = image + Max(pixel_[l], 0) * channels;
+        const P other = is_nan_[l] ? nan : zero;
+        const bool is_own = pixel_[l] >= 0 && !is_nan_[l];
+        for (int64_t c = 0; c < channels; ++c) out[l * channels + c] = is_own ? from[c] : other;
+      }
+    });
   }
 
   // Adds to the gradient of the image, in the pixels from `begin` to `end`.
   void AddImageBar(int count, const P* out_bar, int64_t begin, int64_t end,
                    Real* image_bar) const {
-    for (int l = 0; l < count; ++l, out_bar += channels_) {
-      if (is_nan_[l] || pixel_[l] < begin || pixel_[l] >= end) continue;
-      Real* to = image_bar + pixel_[l] * channels_;
-      for (int64_t c = 0; c < channels_; ++c) to[c] += Load(out_bar[c]);
-    }
+    ByChannels([&]<int C>() {
+      const int64_t channels = C ? C : channels_;
+      for (int l = 0; l < count; ++l) {
+        if (is_nan_[l] || pixel_[l] < begin || pixel_[l] >= end) continue;
+        Real* to = image_bar + pixel_[l] * channels;
+        for (int64_t c = 0; c < channels; ++c) to[c] += Load(out_bar[l * channels + c]);
+      }
+    });
   }
 
  private:
+  static bool RepeatsNothing(const Axis& axis) { return axis.rule <= kBorder && axis.half != 0; }
+
+  // Both axes at once. The coordinates that a rule tells apart are those around the image.
+  [[gnu::noinline]] void FindInPlane(const Real* ys, const Real* xs) {
+    const Line<Real> y(axes_[0]), x(axes_[1]);
+    const int32_t height = axes_[0].n, width = axes_[1].n;
+    const Real top = axes_[0].rule == kBorder ? 0 : -1, left = axes_[1].rule == kBorder ? 0 : -1;
+    const Real bottom = height + (top < 0 ? 0 : -1), right = width + (left < 0 ? 0 : -1);
+    int32_t *pixel = pixel_, *is_nan = is_nan_;
+#pragma omp simd
+    for (int l = 0; l < kLanes; ++l) {
+      const Real at_y = std::floor(y.At(ys[l]) + Real(0.5));
+      const Real at_x = std::floor(x.At(xs[l]) + Real(0.5));
+      const auto i = static_cast<int32_t>(Min(Max(at_y, top), bottom));
+      const auto j = static_cast<int32_t>(Min(Max(at_x, left), right));
+      const bool is_inside = (i >= 0) & (i < height) & (j >= 0) & (j < width);
+      pixel[l] = is_inside ? i * width + j : -1;
+      is_nan[l] = (xs[l] != xs[l]) | (ys[l] != ys[l]);
+    }
+  }
+
+  // Calls function.operator()<C>(), C = 0 for a number that is known only when the program runs.
+  template <typename Function>
+  void ByChannels(const Function& function) const {
+    switch (channels_) {
+      case 1: return function.template operator()<1>();
+      case 3: return function.template operator()<3>();
+      default: return function.template operator()<0>();
+    }
+  }
+
   const Axis* axes_;
   const int64_t channels_;
   alignas(64) int32_t pixel_[kLanes];  // negative if there is none
