@@ -2,7 +2,7 @@
 
 An image of 64x64 pixels shows a head, a digit in warm colors, and a body, another digit
 in cold ones, on a cluttered background. The class is the pair: 37 is the head 3 on the
-body 7. Both digits have about 17 pixels, at places, angles and sizes of their own.
+body 7. Both digits have about 14 pixels, at places, angles and sizes of their own.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def draw_pair(
     for part, part_key in enumerate(jax.random.split(keys[4], len(PARTS))):
         angle_key, scale_key, color_key = jax.random.split(part_key, 3)
         angle = jax.random.uniform(angle_key, minval=-0.6, maxval=0.6)
-        scale = jax.random.uniform(scale_key, minval=0.7, maxval=1.0)
+        scale = jax.random.uniform(scale_key, minval=0.6, maxval=0.8)
         digit = placed(pair[part], (SIDE, SIDE), angle, scale, centers[part])
         low, high = colors[:, part]
         color = jax.random.uniform(color_key, (3,), minval=low, maxval=high)
