@@ -86,10 +86,10 @@ def _on_real_images() -> Named:
             WINDOWS,
             "parts",
             network="cub_lean",
-            steps=8_000,
+            steps=16_000,
             batch_size=32,
             outside_penalty=1.0,
-            eval_every=500,
+            eval_every=1_000,
         ),
     )
     return named
