@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +61,11 @@ def main(options: Options) -> None:
         measured = row.measure(peers, options.rounds, options.seconds)
         rows.append(report.summarize(measured))
     report.show(report.table(rows, bandwidth))
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    document = report.document(rows, bandwidth, command)
+    document = report.document(rows, report.command("benchmarks"), bandwidth)
     document["memory"] = options.memory if is_configured else "default"
-    report.write(options.out, report.to_json(document))
+    report.write_document(options.out, document)
     if options.markdown:
         report.write(options.markdown, report.page(document))
-    print(f"measurements: {options.out}")
 
 
 def _is_installed(peer: str, optional: bool) -> bool:

@@ -56,11 +56,9 @@ def main(options: Options) -> None:
         for row in rows:
             table.add_row(*map(str, row.values()))
         report.show(table)
-    document = report.document([], 0.0, "python -m benchmarks.bounds")
-    del document["copy_bytes_per_second"]
-    document["rows"] = {"points": points, "steps": steps}
-    report.write(options.out, report.to_json(document))
-    print(f"measurements: {options.out}")
+    rows = {"points": points, "steps": steps}
+    document = report.document(rows, report.command("benchmarks.bounds"))
+    report.write_document(options.out, document)
 
 
 def points_row(case: Case, degrees: float) -> dict[str, Any]:

@@ -61,11 +61,17 @@ def with_and_without(
     return programs
 
 
-def program(sampler: Sampler, case: Case, what: str) -> Program:
-    """A program that runs a sampler on a case; ``what`` is one of ``cases.WHATS``."""
+def program(
+    sampler: Sampler, case: Case, what: str, grid: jax.Array | None = None
+) -> Program:
+    """A program that runs a sampler on a case; ``what`` is one of ``cases.WHATS``.
+
+    The sampler gets the case's grids, or another array in their place.
+    """
     image = jnp.asarray(case.image(), case.dtype)
     out_bar = jnp.asarray(case.cotangent(), case.dtype)
-    grid, calls = grids(case), queued_calls()
+    grid = grids(case) if grid is None else grid
+    calls = queued_calls()
     if what == "forward":
         return Program(sampler, image, grid, calls=calls)
 

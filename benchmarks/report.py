@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import re
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -192,12 +194,18 @@ def summary(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
+def command(module: str) -> str:
+    """The command line that started this program, a module of the benchmarks."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def document(rows: Any, command: str, bandwidth: float | None = None) -> dict[str, Any]:
     """The JSON document: the rows, the machine and the versions."""
     import jax
 
     from stn_jax.sampling import cpu
 
+    copied = {} if bandwidth is None else {"copy_bytes_per_second": round(bandwidth)}
     return {
         "command": command,
         "date": today(),
@@ -206,7 +214,7 @@ def document(rows: list[Row], bandwidth: float, command: str) -> dict[str, Any]:
         "queued_calls": queued_calls(),
         "python": platform.python_version(),
         "versions": {name: v for name in PACKAGES if (v := version(name))},
-        "copy_bytes_per_second": round(bandwidth),
+        **copied,
         "kernel": jax.default_backend() == "cpu" and cpu.is_on(),
         "rows": rows,
     }
@@ -220,6 +228,12 @@ def to_json(document: dict[str, Any]) -> str:
 
 def _on_one_line(numbers: re.Match[str]) -> str:
     return f"[{' '.join(numbers[1].split())}]"
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write a document, and print where it is."""
+    write(path, to_json(document))
+    print(f"measurements: {path}")
 
 
 def write(path: Path, text: str) -> None:

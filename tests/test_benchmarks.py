@@ -12,7 +12,7 @@ import pytest
 import references
 from conftest import ROOT
 
-from benchmarks import bounds, on_jax, parts, report, sampling, training
+from benchmarks import bounds, malloc, on_jax, parts, ratios, report, sampling, training
 from benchmarks.__main__ import Options, main
 from benchmarks.cases import CASES, WHATS, Case
 from benchmarks.timing import in_turn
@@ -96,6 +96,24 @@ def test_rows_are_summarized_round_by_round():
     }
     assert json.loads(report.to_json(row)) == row
     assert '"PyTorch": [2.5, 4.0, 6.0]\n' in report.to_json(row)
+
+
+def test_groups_of_programs_are_timed_and_written(tmp_path, monkeypatch, capsys):
+    """A program of 20 ms beside one of 2 ms; only the first one has labels."""
+    monkeypatch.setitem(malloc.SETTINGS, "kept", {})  # other tests follow
+    programs = {"slow": lambda: time.sleep(0.02), "Fast": lambda: time.sleep(0.002)}
+    group = ratios.Group(programs, {"slow": {"case": "1x2x3x1"}})
+    options = ratios.Options(rounds=3, out=tmp_path / "ratios.json")
+    ratios.run("benchmarks.some", [group], options, of="Fast", seconds=9)
+    document = json.loads(options.out.read_text())
+    (row,) = document["rows"]
+    assert [*row] == ["case", "milliseconds", "of_fast"]
+    assert row["milliseconds"] >= 20
+    low, median, high = row["of_fast"]
+    assert 2 < low <= median <= high
+    assert document["command"].startswith("python -m benchmarks.some")
+    assert "copy_bytes_per_second" not in document  # it was not measured
+    assert str(row) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
