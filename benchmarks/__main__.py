@@ -10,7 +10,8 @@ from pathlib import Path
 import tyro
 from rich.progress import track
 
-from . import malloc, report, sampling, training
+from . import malloc, pages, report, sampling, training
+from .rows import measure
 from .timing import copy_bandwidth
 
 MODULES = {
@@ -58,14 +59,14 @@ def main(options: Options) -> None:
     every_row = [*sampling.plan(), *([] if is_all else training.plan())]
     plan = [row for row in every_row if re.search(options.only, str(row))]
     for row in track(plan, "measuring"):
-        measured = row.measure(peers, options.rounds, options.seconds)
+        measured = measure(row, peers, rounds=options.rounds, seconds=options.seconds)
         rows.append(report.summarize(measured))
-    report.show(report.table(rows, bandwidth))
+    pages.show(pages.table(rows, bandwidth))
     document = report.document(rows, report.command("benchmarks"), bandwidth)
     document["memory"] = options.memory if is_configured else "default"
     report.write_document(options.out, document)
     if options.markdown:
-        report.write(options.markdown, report.page(document))
+        report.write(options.markdown, pages.page(document))
 
 
 def _is_installed(peer: str, optional: bool) -> bool:

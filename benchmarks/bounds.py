@@ -22,7 +22,7 @@ from rich.table import Table
 
 import stn_jax
 
-from . import malloc, on_jax, report, training
+from . import malloc, on_jax, pages, report, training
 from .cases import Case
 from .timing import in_turn, queued_calls, spread
 
@@ -55,7 +55,7 @@ def main(options: Options) -> None:
         table = Table(*rows[0], title=title)
         for row in rows:
             table.add_row(*map(str, row.values()))
-        report.show(table)
+        pages.show(table)
     rows = {"points": points, "steps": steps}
     document = report.document(rows, report.command("benchmarks.bounds"))
     report.write_document(options.out, document)
