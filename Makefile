@@ -1,4 +1,5 @@
-# Each target installs what it needs into .venv; the machine needs python3 (3.11 or newer).
+# Each target installs what it needs into .venv, except bench-gpu and test-gpu; the machine
+# needs python3 (3.11 or newer).
 #   make demo         trains a CNN and an ST-CNN on embedded digits
 #   make test         runs the test suite without its slow part
 #   make test-slow    runs the slow part
@@ -6,6 +7,9 @@
 #   make soak         does that for 20 minutes (MINUTES=N), and counts
 #   make bench        times the sampler and training steps beside PyTorch
 #   make bench-all    times the sampler beside every peer
+#   make bench-gpu    times all on a GPU with the machine's own jax and PyTorch, in less than
+#                     ten minutes, and writes docs/benchmarks-gpu.md
+#   make test-gpu     tests values, gradients, precision and determinism on a GPU
 #   make wheels       builds the wheels into dist/ and checks them in clean environments
 #                     (NEWEST=PYTHON: also with the newest jax, under Python 3.12 or later)
 #   make lint         runs ruff and pyright, and checks the workflows
@@ -18,7 +22,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-slow test-faults soak bench bench-all wheels lint clean
+.PHONY: demo test test-slow test-faults soak bench bench-all bench-gpu test-gpu wheels lint \
+  clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
@@ -41,7 +46,7 @@ soak: $(VENV)/test
 	PYTHONPATH=.:tests $(BIN)/python tests/train/soak.py --minutes $(MINUTES)
 
 # a program from the cache would be compiled in no time
-bench bench-all: export JAX_ENABLE_COMPILATION_CACHE = false
+bench bench-all bench-gpu: export JAX_ENABLE_COMPILATION_CACHE = false
 bench: $(VENV)/bench
 	$(BIN)/python -m stn_jax.cpu
 	$(BIN)/python -m benchmarks
@@ -49,6 +54,13 @@ bench: $(VENV)/bench
 bench-all: $(VENV)/bench-all
 	$(BIN)/python -m stn_jax.cpu
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks --peers all
+
+# with the machine's jax, which sees its GPU; they say which packages are missing
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu
+
+test-gpu:
+	PYTHONPATH=.:tests $(PYTHON) tests/gpu.py
 
 wheels: $(VENV)/dev
 	$(BIN)/python tests/wheels.py $(if $(NEWEST),--newest $(NEWEST))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 from rich.progress import track
 
-from . import malloc, report, sampling, training
+from . import malloc, pages, report, sampling, training
+from .rows import measure
 from .timing import copy_bandwidth
 
 MODULES = {
@@ -60,16 +59,14 @@ def main(options: Options) -> None:
     every_row = [*sampling.plan(), *([] if is_all else training.plan())]
     plan = [row for row in every_row if re.search(options.only, str(row))]
     for row in track(plan, "measuring"):
-        measured = row.measure(peers, options.rounds, options.seconds)
+        measured = measure(row, peers, rounds=options.rounds, seconds=options.seconds)
         rows.append(report.summarize(measured))
-    report.show(report.table(rows, bandwidth))
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    document = report.document(rows, bandwidth, command)
+    pages.show(pages.table(rows, bandwidth))
+    document = report.document(rows, report.command("benchmarks"), bandwidth)
     document["memory"] = options.memory if is_configured else "default"
-    report.write(options.out, report.to_json(document))
+    report.write_document(options.out, document)
     if options.markdown:
-        report.write(options.markdown, report.page(document))
-    print(f"measurements: {options.out}")
+        report.write(options.markdown, pages.page(document))
 
 
 def _is_installed(peer: str, optional: bool) -> bool:

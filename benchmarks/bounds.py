@@ -22,7 +22,7 @@ from rich.table import Table
 
 import stn_jax
 
-from . import malloc, on_jax, report, training
+from . import malloc, on_jax, pages, report, training
 from .cases import Case
 from .timing import in_turn, queued_calls, spread
 
@@ -55,12 +55,10 @@ def main(options: Options) -> None:
         table = Table(*rows[0], title=title)
         for row in rows:
             table.add_row(*map(str, row.values()))
-        report.show(table)
-    document = report.document([], 0.0, "python -m benchmarks.bounds")
-    del document["copy_bytes_per_second"]
-    document["rows"] = {"points": points, "steps": steps}
-    report.write(options.out, report.to_json(document))
-    print(f"measurements: {options.out}")
+        pages.show(table)
+    rows = {"points": points, "steps": steps}
+    document = report.document(rows, report.command("benchmarks.bounds"))
+    report.write_document(options.out, document)
 
 
 def points_row(case: Case, degrees: float) -> dict[str, Any]:

@@ -39,15 +39,11 @@ def main(options: Options) -> None:
         for series, cases in (("batch", BATCHES), ("sides", SIDES))
         for case in track(cases, series)
     ]
-    document = {
-        **report.document([], 0.0, "python -m benchmarks.growth"),
-        "rows": rows,
-    }
-    del document["copy_bytes_per_second"]
-    report.write(options.out, report.to_json(document))
+    document = report.document(rows, report.command("benchmarks.growth"))
+    report.write_document(options.out, document)
     options.figure.parent.mkdir(parents=True, exist_ok=True)
     draw(document).savefig(options.figure, dpi=110)
-    print(f"{options.out} and {options.figure}")
+    print(f"figure: {options.figure}")
 
 
 def _row(case: Case) -> dict[str, float | str]:

@@ -7,7 +7,7 @@ and the lean ones, predict the same images and compute the gradients of all weig
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from train.models import build
 from train.objective import cross_entropy
 from train.specs import ModelSpec
 
-from . import malloc, on_jax, report
-from .timing import in_turn, queued_calls, spread
+from . import on_jax, ratios
+from .timing import queued_calls
 
 MODELS = ("cnn", "st_cnn-affine", "multi_st_cnn-affine")
 BATCH = 8
@@ -31,43 +31,29 @@ NETWORKS: tuple[Network, ...] = ("svhn", "svhn_lean")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ratios.Options):
     """Time the CNN, ST-CNN Single and ST-CNN Multi in turn."""
 
     sides: tuple[int, ...] = (64, 128)
     """Height and width of the images."""
-    rounds: int = 20
-    """Timed calls of each program, at most."""
     out: Path = Path("runs/multi.json")
     """File for the measurements, JSON."""
 
 
 def main(options: Options) -> None:
     """Measure, print and write the rows."""
-    malloc.configure("kept")
-    rows = []
+    ratios.run("benchmarks.multi", groups(options.sides), options, of="cnn", seconds=20)
+
+
+def groups(sides: tuple[int, ...]) -> Iterator[ratios.Group]:
+    """The three models, for each kind of networks and size of images."""
     for network in NETWORKS:
-        for side in options.sides:
+        for side in sides:
             programs = {name: _program(name, network, side) for name in MODELS}
-            times = in_turn(
-                programs, rounds=options.rounds, seconds=20, calls=queued_calls()
+            labels = {"network": network, "side": side}
+            yield ratios.Group(
+                programs, {name: {**labels, "model": name} for name in MODELS}
             )
-            for name in programs:
-                ratio = spread(times[name] / times["cnn"])
-                rows.append(
-                    {
-                        "network": network,
-                        "side": side,
-                        "model": name,
-                        "milliseconds": round(1e3 * spread(times[name]).median, 2),
-                        "of_cnn": [round(x, 3) for x in ratio],
-                    }
-                )
-                print(rows[-1], flush=True)
-    command = " ".join(["python -m benchmarks.multi", *sys.argv[1:]])
-    document = report.document(rows, 0, command)
-    del document["copy_bytes_per_second"]
-    report.write(options.out, report.to_json(document))
 
 
 def _program(name: str, network: Network, side: int) -> on_jax.Program:

@@ -20,21 +20,30 @@ from .cases import Case
 from .timing import queued_calls
 
 Sampler = Callable[[jax.Array, jax.Array], jax.Array]
+Flags = dict[str, str | bool]
+
+# what XLA_FLAGS=--xla_gpu_deterministic_ops=true sets for all programs
+DETERMINISTIC: Flags = {"xla_gpu_deterministic_ops": True}
 
 
 class Program:
     """A compiled program with its inputs, compile time and temporary memory.
 
-    A call of it runs the program ``calls`` times.
+    A call of it runs the program ``calls`` times. ``options`` are XLA's flags for this
+    program.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *arguments: jax.Array, calls: int = 1
+        self,
+        function: Callable[..., Any],
+        *arguments: jax.Array,
+        calls: int = 1,
+        options: Flags | None = None,
     ) -> None:
         arguments = jax.block_until_ready(jax.device_put(arguments))
         start = time.perf_counter()
         fresh = jax.jit(lambda *arguments: function(*arguments))  # not in jit's cache
-        self.compiled = fresh.lower(*arguments).compile()
+        self.compiled = fresh.lower(*arguments).compile(options)
         self.compile_seconds = time.perf_counter() - start
         memory = self.compiled.memory_analysis()
         self.temporary_bytes = getattr(memory, "temp_size_in_bytes", None)
@@ -44,6 +53,10 @@ class Program:
         """Run the program and wait for its results."""
         for _ in range(self.calls - 1):
             self.compiled(*self.arguments)
+        return self.once()
+
+    def once(self) -> Any:
+        """Run the program once, whatever ``calls`` is."""
         return jax.block_until_ready(self.compiled(*self.arguments))
 
 
@@ -61,13 +74,23 @@ def with_and_without(
     return programs
 
 
-def program(sampler: Sampler, case: Case, what: str) -> Program:
-    """A program that runs a sampler on a case; ``what`` is one of ``cases.WHATS``."""
+def program(
+    sampler: Sampler,
+    case: Case,
+    what: str,
+    grid: jax.Array | None = None,
+    options: Flags | None = None,
+) -> Program:
+    """A program that runs a sampler on a case; ``what`` is one of ``cases.WHATS``.
+
+    The sampler gets the case's grids, or another array in their place.
+    """
     image = jnp.asarray(case.image(), case.dtype)
     out_bar = jnp.asarray(case.cotangent(), case.dtype)
-    grid, calls = grids(case), queued_calls()
+    grid = grids(case) if grid is None else grid
+    calls = queued_calls()
     if what == "forward":
-        return Program(sampler, image, grid, calls=calls)
+        return Program(sampler, image, grid, calls=calls, options=options)
 
     def with_gradients(image: jax.Array, grid: jax.Array, out_bar: jax.Array) -> Any:
         if what == "grid":
@@ -76,7 +99,7 @@ def program(sampler: Sampler, case: Case, what: str) -> Program:
             out, pull = jax.vjp(sampler, image, grid)
         return out, pull(out_bar)
 
-    return Program(with_gradients, image, grid, out_bar, calls=calls)
+    return Program(with_gradients, image, grid, out_bar, calls=calls, options=options)
 
 
 def grids(case: Case) -> jax.Array:

@@ -8,7 +8,6 @@ a part if the part's center lies in it.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ from train.storage.weights import load_model
 from train.tasks import as_floats
 from train.transformers import WindowSTN
 from train.window_networks import SCALE
+
+from . import report
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def main(options: Options) -> None:
     rows = [row for path in options.models for row in rows_of(path, test)]
     for row in rows:
         print(row)
-    command = " ".join(["python -m benchmarks.parts", *sys.argv[1:]])
+    command = report.command("benchmarks.parts")
     document = {"rows": rows, **circumstances(), "command": command}
     text = json.dumps(document, indent=1) + "\n"
     write_file(options.out, lambda path: path.write_text(text))

@@ -14,10 +14,10 @@ import stn_jax
 
 from . import on_jax
 from .cases import CASES, LARGE, METHODS, WHATS, Case
-from .timing import Thunk, in_turn, queued_calls
+from .on_jax import Flags, Program
+from .timing import Thunk, queued_calls
 
 PEERS = ("PyTorch", "map_coordinates", "dm_pix", "Keras", "kornia")
-Row = dict[str, Any]
 
 
 def plan() -> list[Sampling | Grid]:
@@ -30,9 +30,13 @@ def plan() -> list[Sampling | Grid]:
             rows += [Sampling(variant, what) for what in WHATS]
         rows.append(Sampling(case, "both", vmapped=True))
     rows += [Sampling(case, what) for case in METHODS for what in WHATS]
-    for case in (CASES[0], CASES[3]):
-        rows += [Grid(case), Grid(replace(case, family="tps"))]
-    return rows
+    return [*rows, *grids()]
+
+
+def grids() -> list[Grid]:
+    """The rows of affine and thin plate spline grids."""
+    cases = (CASES[0], CASES[3])
+    return [Grid(replace(c, family=f)) for c in cases for f in ("affine", "tps")]
 
 
 @dataclass(frozen=True)
@@ -42,29 +46,35 @@ class Sampling:
     case: Case
     what: str
     vmapped: bool = False
+    steps = 1
 
     def __str__(self) -> str:
         return f"{self.case} {self.what}{' vmap' if self.vmapped else ''}"
 
-    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time our sampler in turn with the peers'."""
-        ours = on_jax.ours_vmapped if self.vmapped else on_jax.ours
-        programs = on_jax.with_and_without(
-            lambda: on_jax.program(ours(self.case), self.case, self.what),
-            both=self.case.family == "affine" and not self.vmapped,
-        )
-        thunks: dict[str, Thunk] = {**programs}
-        for peer in peers:
-            if (thunk := _peer(peer, self.case, self.what)) is not None:
-                thunks[peer] = thunk
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Case, what, channels and bytes."""
         return {
             "case": str(self.case),
             "what": self.what + (" vmap" if self.vmapped else ""),
             "channels": self.case.channels,
             "least_bytes": self.case.least_bytes(self.what),
-            **_costs(programs["stn_jax"]),
-            "seconds": _seconds(thunks, rounds, seconds),
         }
+
+    @property
+    def has_plain(self) -> bool:
+        """For affine grids."""
+        return self.case.family == "affine" and not self.vmapped
+
+    def program(self, options: Flags | None = None) -> Program:
+        """Our sampler."""
+        ours = on_jax.ours_vmapped if self.vmapped else on_jax.ours
+        return on_jax.program(ours(self.case), self.case, self.what, options=options)
+
+    def peers(self, names: tuple[str, ...]) -> dict[str, Thunk]:
+        """Other samplers."""
+        found = {name: _peer(name, self.case, self.what) for name in names}
+        return {name: thunk for name, thunk in found.items() if thunk is not None}
 
 
 @dataclass(frozen=True)
@@ -72,45 +82,44 @@ class Grid:
     """The sampling grids of a case."""
 
     case: Case
+    steps = 1
+    has_plain = False
 
     def __str__(self) -> str:
         shape = "x".join(map(str, (self.case.batch, *self.case.out_size)))
         return f"{self.case.family}_grid {shape}"
 
-    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time our grids in turn with PyTorch's, which has affine grids."""
-        case, is_tps = self.case, self.case.family == "tps"
-        make = stn_jax.tps_grid if is_tps else stn_jax.affine_grid
-        theta = case.control_points() if is_tps else case.theta()
-        program = on_jax.Program(
-            lambda theta: make(theta, case.out_size),
-            jnp.asarray(theta),
-            calls=queued_calls(),
-        )
-        thunks: dict[str, Thunk] = {"stn_jax": program}
-        if "PyTorch" in peers and not is_tps:
-            from . import on_torch
-
-            thunks["PyTorch"] = on_torch.affine_grid(theta, case.out_size)
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Case, what, channels and bytes."""
+        case = self.case
         return {
             "case": str(self),
             "what": "forward",
             "channels": 0,
             "least_bytes": 4 * case.batch * math.prod(case.out_size) * case.ndim,
-            **_costs(program),
-            "seconds": _seconds(thunks, rounds, seconds),
         }
 
+    def program(self, options: Flags | None = None) -> Program:
+        """Our grids."""
+        case, is_tps = self.case, self.case.family == "tps"
+        make = stn_jax.tps_grid if is_tps else stn_jax.affine_grid
+        theta = jnp.asarray(case.control_points() if is_tps else case.theta())
+        return Program(
+            lambda theta: make(theta, case.out_size),
+            theta,
+            calls=queued_calls(),
+            options=options,
+        )
 
-def _seconds(thunks: dict[str, Thunk], rounds: int, seconds: float) -> Any:
-    return in_turn(thunks, rounds=rounds, seconds=seconds, calls=queued_calls())
+    def peers(self, names: tuple[str, ...]) -> dict[str, Thunk]:
+        """PyTorch's grids; it has affine ones."""
+        if "PyTorch" not in names or self.case.family == "tps":
+            return {}
+        from . import on_torch
 
-
-def _costs(program: on_jax.Program) -> dict[str, Any]:
-    return {
-        "temporary_bytes": program.temporary_bytes,
-        "compile_seconds": program.compile_seconds,
-    }
+        theta, size = self.case.theta(), self.case.out_size
+        return {"PyTorch": on_torch.affine_grid(theta, size)}
 
 
 def _peer(peer: str, case: Case, what: str) -> Thunk | None:

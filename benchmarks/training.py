@@ -19,12 +19,12 @@ from train.models import build
 from train.specs import ModelSpec
 from train.steps import Batch, TrainState, train_steps
 
-from .timing import Thunk, in_turn, queued_calls
+from .on_jax import Flags, Program
+from .timing import Thunk, queued_calls
 
 STEPS = 10  # in one call; a row holds the time of one step
 LEARNING_RATE = 0.01
 ST_CNN = ModelSpec("cnn", "affine", 1)
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,24 @@ class Step:
     batch: int
     size: int
     task: str
+    steps = STEPS
+    has_plain = True
 
     def __str__(self) -> str:
         return f"{self.network} {self.batch}x{self.size}x{self.size}x1 step"
 
-    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time ours in turn with PyTorch's."""
-        from . import on_jax
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Case and what."""
+        return _labels(str(self), "training", channels=0)
 
-        programs = on_jax.with_and_without(lambda: on_jax.Program(*self.ours()))
-        program, thunks = programs["stn_jax"], {**programs}
-        if "PyTorch" in peers:
-            thunks["PyTorch"] = self.theirs()
-        times = in_turn(thunks, rounds=rounds, seconds=seconds)
-        return {
-            "case": str(self),
-            "what": "training",
-            "channels": 0,
-            "least_bytes": None,
-            "temporary_bytes": program.temporary_bytes,
-            "compile_seconds": program.compile_seconds,
-            "seconds": {name: t / STEPS for name, t in times.items()},
-        }
+    def program(self, options: Flags | None = None) -> Program:
+        """Our training steps."""
+        return Program(*self.ours(), options=options)
+
+    def peers(self, names: tuple[str, ...]) -> dict[str, Thunk]:
+        """PyTorch's training steps."""
+        return {"PyTorch": self.theirs()} if "PyTorch" in names else {}
 
     def theirs(self) -> Thunk:
         """PyTorch's training steps."""
@@ -115,19 +111,23 @@ class Module:
     batch: int
     size: int
     what: str
+    steps = 1
+    has_plain = True
 
     def __str__(self) -> str:
         return f"module {self.batch}x{self.size}x{self.size}x1 {self.what}"
 
-    def measure(self, peers: tuple[str, ...], rounds: int, seconds: float) -> Row:
-        """Time ours in turn with PyTorch's."""
-        from . import on_jax
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Case and what."""
+        case = str(self).removesuffix(f" {self.what}")
+        return _labels(case, self.what, channels=1)
 
-        shape = (self.size, self.size, 1)
-        images = np.random.default_rng(0).uniform(size=(self.batch, *shape))
-        images = jnp.asarray(images, jnp.float32)
+    def program(self, options: Flags | None = None) -> Program:
+        """Our module."""
+        images = self._images()
         localization = ConvLocalization(
-            shape, conv_general_dilated=convolve, rngs=nnx.Rngs(0)
+            images.shape[1:], conv_general_dilated=convolve, rngs=nnx.Rngs(0)
         )
         module = SpatialTransformer(localization, features=20, rngs=nnx.Rngs(0))
         graphdef, params = nnx.split(module)
@@ -139,25 +139,25 @@ class Module:
             out, pull = jax.vjp(lambda params: forward(params, images), params)
             return out, pull(jnp.ones_like(out))
 
-        calls = queued_calls()
         function = forward if self.what == "forward" else both
-        programs = on_jax.with_and_without(
-            lambda: on_jax.Program(function, params, images, calls=calls)
-        )
-        thunks: dict[str, Any] = {**programs}
-        if "PyTorch" in peers:
-            from .torch_networks import transform
+        return Program(function, params, images, calls=queued_calls(), options=options)
 
-            thunks["PyTorch"] = transform(images, self.what)
-        return {
-            "case": str(self).removesuffix(f" {self.what}"),
-            "what": self.what,
-            "channels": 1,
-            "least_bytes": None,
-            "temporary_bytes": programs["stn_jax"].temporary_bytes,
-            "compile_seconds": programs["stn_jax"].compile_seconds,
-            "seconds": in_turn(thunks, rounds=rounds, seconds=seconds, calls=calls),
-        }
+    def peers(self, names: tuple[str, ...]) -> dict[str, Thunk]:
+        """PyTorch's module."""
+        if "PyTorch" not in names:
+            return {}
+        from .torch_networks import transform
+
+        return {"PyTorch": transform(np.asarray(self._images()), self.what)}
+
+    def _images(self) -> jax.Array:
+        shape = (self.batch, self.size, self.size, 1)
+        return jnp.asarray(np.random.default_rng(0).uniform(size=shape), jnp.float32)
+
+
+def _labels(case: str, what: str, channels: int) -> dict[str, Any]:
+    """A row's labels; the least bytes of a network are not known."""
+    return {"case": case, "what": what, "channels": channels, "least_bytes": None}
 
 
 def plan() -> list[Step | Module]:

@@ -6,8 +6,6 @@ For ours: ``python -m train run tutorial --data-dir DIR --seed SEED``.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +48,7 @@ def main(options: Options) -> None:
         runs.append({"seed": seed, "test_error": errors, "seconds": seconds})
         print(f"seed {seed}: {errors[-1]:.2f}% after {options.epochs} epochs")
     document = {
-        "command": shlex.join(["python", "-m", "benchmarks.tutorial", *sys.argv[1:]]),
+        "command": report.command("benchmarks.tutorial"),
         "date": report.today(),
         "versions": {name: report.version(name) for name in ("torch", "numpy")},
         "runs": runs,

@@ -6,7 +6,8 @@ One localization network predicts n windows of half the image, as in the paper's
 
 from __future__ import annotations
 
-import sys
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,54 +20,45 @@ from flax import nnx
 from stn_jax.nnx import ConvLocalization, ParallelSpatialTransformers
 from stn_jax.transforms import Attention, tiles
 
-from . import malloc, on_jax, report
-from .timing import in_turn, queued_calls, spread
+from . import on_jax, ratios
+from .timing import queued_calls
 
-COUNTS = {1: (1, 1), 2: (1, 2), 4: (2, 2)}
+TILES = {"one": (1, 1), "two": (1, 2), "four": (2, 2)}
 BATCH, INPUT, OUTPUT = 8, 448, 224  # the paper's resolutions
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ratios.Options):
     """Time one, two and four windows of the same images in turn."""
 
-    rounds: int = 20
-    """Timed calls of each program, at most."""
     out: Path = Path("runs/windows.json")
     """File for the measurements, JSON."""
 
 
 def main(options: Options) -> None:
     """Measure, print and write the rows."""
-    malloc.configure("kept")
-    rows = []
+    ratios.run("benchmarks.windows", groups(), options, of="one", seconds=10)
+
+
+def groups() -> Iterator[ratios.Group]:
+    """One, two and four windows, with the network and without, and both ways."""
     for part in ("transformer", "sampling"):
         for what in ("forward", "both"):
-            programs = {str(n): _program(n, part, what) for n in COUNTS}
-            times = in_turn(
-                programs, rounds=options.rounds, seconds=10, calls=queued_calls()
-            )
-            for name, program in programs.items():
-                ratio = spread(times[name] / times["1"])
-                rows.append(
-                    {
-                        "part": part,
-                        "what": what,
-                        "windows": int(name),
-                        "milliseconds": round(1e3 * spread(times[name]).median, 3),
-                        "of_one": [round(x, 3) for x in ratio],
-                        "temporary_bytes": program.temporary_bytes,
-                    }
-                )
-                print(rows[-1])
-    command = " ".join(["python -m benchmarks.windows", *sys.argv[1:]])
-    document = report.document(rows, 0, command)
-    del document["copy_bytes_per_second"]
-    report.write(options.out, report.to_json(document))
+            programs = {name: _program(of, part, what) for name, of in TILES.items()}
+            labels = {
+                name: {
+                    "part": part,
+                    "what": what,
+                    "windows": math.prod(TILES[name]),
+                    "temporary_bytes": program.temporary_bytes,
+                }
+                for name, program in programs.items()
+            }
+            yield ratios.Group(programs, labels)
 
 
-def _program(count: int, part: str, what: str) -> on_jax.Program:
-    """A program of n windows: the whole transformer, or its sampling alone.
+def _program(tiling: tuple[int, int], part: str, what: str) -> on_jax.Program:
+    """A program of some windows: the whole transformer, or its sampling alone.
 
     "both" adds the gradients of the images and of the transformer's parameters or, for
     the sampling, of the windows' parameters.
@@ -76,7 +68,7 @@ def _program(count: int, part: str, what: str) -> on_jax.Program:
     rngs = nnx.Rngs(0)
     # the network sees the image at an eighth of its resolution
     net = ConvLocalization(shape, downsample=8, rngs=rngs)
-    start = tiles(family, COUNTS[count]) + 0.01  # between the pixels
+    start = tiles(family, tiling) + 0.01  # between the pixels
     st = ParallelSpatialTransformers(
         net, family, start, (OUTPUT, OUTPUT), features=net.features, rngs=rngs
     )

@@ -73,6 +73,31 @@ def bilinear_sample(image, grid, padding_mode="zeros", align_corners=False, fill
     return out
 
 
+def bilinear_gradients(image, grid, bar):
+    """The gradients of image and grid that pull back ``bar``, for one image, one grid.
+
+    Of eq. (5) with zeros outside, align_corners=False; right-hand on the lattice.
+    """
+    size = image.shape[:-1]
+    image_bar, grid_bar = np.zeros(image.shape), np.zeros(grid.shape)
+    for where in np.ndindex(*grid.shape[:-1]):
+        scale = np.array(size) / 2  # pixels per normalized unit
+        point = (grid[where][::-1] + 1) * scale - 0.5
+        first = np.floor(point)
+        for corner in itertools.product((0, 1), repeat=len(size)):
+            index = (first + corner).astype(int)
+            if (index < 0).any() or (index >= size).any():
+                continue
+            weights = 1 - np.abs(point - index)
+            slopes = np.where(corner, 1, -1) * scale
+            image_bar[tuple(index)] += weights.prod() * bar[where]
+            along = image[tuple(index)] @ bar[where]
+            for axis, slope in enumerate(slopes):
+                others = np.delete(weights, axis).prod()
+                grid_bar[where][len(size) - 1 - axis] += slope * others * along
+    return image_bar, grid_bar
+
+
 def sample_pixels(image, points, weight, support, padding_mode="zeros", fill=0.0):
     """Eq. (3) with any kernel, at pixel coordinates (x, y), not normalized."""
     out = np.zeros((*points.shape[:-1], image.shape[-1]))

@@ -1,7 +1,11 @@
 """The benchmarks: what they time, what they store, and the pages made from it."""
 
+import ast
+import importlib.util
 import json
 import re
+import subprocess
+import sys
 import time
 from itertools import groupby
 
@@ -12,7 +16,20 @@ import pytest
 import references
 from conftest import ROOT
 
-from benchmarks import bounds, on_jax, parts, report, sampling, training
+from benchmarks import (
+    bounds,
+    budget,
+    gpu,
+    malloc,
+    on_jax,
+    pages,
+    parts,
+    ratios,
+    report,
+    rows,
+    sampling,
+    training,
+)
 from benchmarks.__main__ import Options, main
 from benchmarks.cases import CASES, WHATS, Case
 from benchmarks.timing import in_turn
@@ -98,6 +115,24 @@ def test_rows_are_summarized_round_by_round():
     assert '"PyTorch": [2.5, 4.0, 6.0]\n' in report.to_json(row)
 
 
+def test_groups_of_programs_are_timed_and_written(tmp_path, monkeypatch, capsys):
+    """A program of 20 ms beside one of 2 ms; only the first one has labels."""
+    monkeypatch.setitem(malloc.SETTINGS, "kept", {})  # other tests follow
+    programs = {"slow": lambda: time.sleep(0.02), "Fast": lambda: time.sleep(0.002)}
+    group = ratios.Group(programs, {"slow": {"case": "1x2x3x1"}})
+    options = ratios.Options(rounds=3, out=tmp_path / "ratios.json")
+    ratios.run("benchmarks.some", [group], options, of="Fast", seconds=9)
+    document = json.loads(options.out.read_text())
+    (row,) = document["rows"]
+    assert [*row] == ["case", "milliseconds", "of_fast"]
+    assert row["milliseconds"] >= 20
+    low, median, high = row["of_fast"]
+    assert 2 < low <= median <= high
+    assert document["command"].startswith("python -m benchmarks.some")
+    assert "copy_bytes_per_second" not in document  # it was not measured
+    assert str(row) in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -156,14 +191,14 @@ def test_the_plan_holds_what_the_page_shows():
     """The committed pages are made from the committed measurements of all rows."""
     results = ROOT / "docs" / "results"
     everyone = json.loads((results / "benchmarks-all-cpu.json").read_text())
-    assert (ROOT / "docs" / "benchmarks-all.md").read_text() == report.page(everyone)
+    assert (ROOT / "docs" / "benchmarks-all.md").read_text() == pages.page(everyone)
     on_gpu = json.loads((results / "benchmarks-gpu.json").read_text())
-    assert (ROOT / "docs" / "benchmarks-gpu.md").read_text() == report.page(on_gpu)
-    in_speed = "\n".join(report.summary(on_gpu)[:-3])  # no modules or steps
+    assert (ROOT / "docs" / "benchmarks-gpu.md").read_text() == pages.page(on_gpu)
+    in_speed = "\n".join(pages.summary(on_gpu))
     assert in_speed in (ROOT / "docs" / "speed.md").read_text()
     document = json.loads((results / "benchmarks-cpu.json").read_text())
-    assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(document)
-    assert "\n".join(report.summary(document)) in (ROOT / "README.md").read_text()
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == pages.page(document)
+    assert "\n".join(pages.summary(document)) in (ROOT / "README.md").read_text()
     plan = [*sampling.plan(), *training.plan()]
     assert len(document["rows"]) == len(plan)
     names = {f"{row['case']} {row['what']}" for row in document["rows"]}
@@ -186,3 +221,151 @@ def test_the_matrix_products_of_a_program():
     assert sorted(shapes) == [(3, 3), (3, 5), (3, 5)]
     back = jax.make_jaxpr(jax.grad(lambda a: (a @ b).sum()))(a).jaxpr
     assert (3, 3) in [x.shape for x in bounds.matrix_products(back)()]
+
+
+# on a GPU
+
+
+def run_python(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+
+
+def test_the_benchmarks_on_a_gpu_run_on_a_cpu_with_tiny_images(tmp_path):
+    """The whole way to the JSON and the page, with the peers that are installed."""
+    out, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
+    has_torch = importlib.util.find_spec("torch") is not None
+    options = [] if has_torch else ["--no-pytorch"]
+    options += ["--out", out, "--page", page, "--minutes", 20]
+    done = run_python("-m", "benchmarks.gpu", "--tiny", *options)
+    assert done.returncode == 0, done.stderr
+    assert f"6 rows, 0 left out: {out}" in done.stdout
+    document = json.loads(out.read_text())
+    assert document["left_out"] == {}
+    assert document["command"].startswith("python -m benchmarks.gpu --tiny")
+    ratios_of = {row["what"]: row["ratios"] for row in document["rows"][:-1]}
+    assert [*ratios_of] == ["forward", "grid", "both", "parameters", "training"]
+    for what, ratios_ in ratios_of.items():
+        peers = ["PyTorch"] * has_torch + ["dense"] * (what in WHATS)
+        assert [*ratios_["stn_jax"]] == peers
+        is_sum = what in ("both", "parameters", "training")
+        assert ("deterministic" in ratios_) == is_sum
+    text = page.read_text()
+    assert text == pages.page(document)
+    assert re.search(r"\| 2x8x7x3 \| both \|.*\d \([\d.]+-[\d.]+\) \| \d+% \|", text)
+    assert '- "deterministic": ' in text
+
+
+def test_what_was_measured_is_written_when_the_time_is_up(tmp_path):
+    """A row without end, after one that is measured and one that fails."""
+    code = f"""
+import time
+from pathlib import Path
+from benchmarks import budget, report
+
+def quick():
+    labels = {{"case": "1x2x3x1", "what": "both", "channels": 1, "least_bytes": 8}}
+    costs = {{"temporary_bytes": 0, "compile_seconds": 0.5}}
+    return {{**labels, **costs, "seconds": {{"stn_jax": [1.0, 2.0]}}}}
+
+def fixed():
+    return {{**quick(), "seconds": {{"stn_jax": [1.0], "deterministic": [450.0]}}}}
+
+def broken():
+    raise ValueError("too large\\nin detail")
+
+document = {{**report.document([], "make", 1e9), "memory": "default"}}
+record = budget.Record(document, Path({str(tmp_path / "a.json")!r}),
+                       Path({str(tmp_path / "a.md")!r}))
+plan = dict(quick=quick, broken=broken, fixed=fixed, endless=lambda: time.sleep(99))
+with budget.stop_at(time.monotonic() + 2, record):
+    budget.measure_all({{**plan, "later": quick}}, record)
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "The time is up. 1 rows, 3 left out" in done.stdout
+    document = json.loads((tmp_path / "a.json").read_text())
+    (row,) = document["rows"]
+    assert row["ratios"]["deterministic"] == {"stn_jax": [450, 450, 450]}
+    assert row["seconds"]["stn_jax"] == [1.25, 1.5, 1.75]  # not those of "fixed"
+    assert document["left_out"] == {
+        "broken": "ValueError: too large",
+        "endless": budget.NO_TIME,
+        "later": budget.NO_TIME,
+    }
+    page = (tmp_path / "a.md").read_text()
+    assert "450 (450-450)" in page
+    assert f"- {budget.NO_TIME}: endless, later." in page
+
+
+def test_a_slow_deterministic_program_runs_once():
+    """One of 60 ms for 2 steps, beside one that is fast."""
+    count = []
+
+    def slow(x):
+        count.append(1)
+        time.sleep(0.06)
+        return np.asarray(x)
+
+    class Row:
+        labels = {"case": "some", "what": "both", "channels": 1, "least_bytes": 8}  # noqa: RUF012
+        steps = 2
+
+        def program(self, options=None):
+            def function(x):
+                return x if options is None else jax.pure_callback(slow, x, x)
+
+            return on_jax.Program(function, jnp.ones(3), calls=20)
+
+    measured = rows.measure_deterministic(Row(), rounds=3, seconds=0)
+    assert len(count) == 2  # the first loads the program
+    (taken,) = measured["seconds"]["deterministic"]
+    assert 0.03 <= taken < 0.1
+    assert len(measured["seconds"]["stn_jax"]) == 3
+
+
+def test_a_program_has_flags_of_its_own():
+    """This jax knows the flag for determinism, and refuses what it does not know."""
+    program = on_jax.Program(jnp.sin, jnp.ones(3), options=on_jax.DETERMINISTIC)
+    np.testing.assert_allclose(program(), np.sin(np.ones(3)), rtol=1e-6)
+    with pytest.raises(Exception, match="No such compile option"):
+        on_jax.Program(jnp.sin, jnp.ones(3), options={"xla_gpu_no_such_flag": True})
+
+
+def test_missing_packages_are_named_with_a_command():
+    code = """
+import sys
+sys.modules.update(tyro=None, PIL=None)
+from benchmarks.gpu import main
+main(["--tiny", "--no-pytorch"])
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"needs tyro, PIL, which {sys.executable}" in line
+    assert f"-m pip install tyro pillow jax=={jax.__version__}" in line
+
+
+def test_the_packages_that_are_checked_are_those_that_are_imported():
+    code = """
+import sys
+import benchmarks.budget, benchmarks.gpu_rows
+for name, module in [*sys.modules.items()]:
+    if name.split(".")[0] in ("benchmarks", "stn_jax", "train") and module.__file__:
+        print(module.__file__)
+"""
+    imported = set()
+    for path in run_python("-c", code).stdout.split():
+        with open(path) as file:
+            for node in ast.parse(file.read()).body:  # not those within functions
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    imported.add(node.module.split(".")[0])
+    own = {"benchmarks", "stn_jax", "train", *sys.stdlib_module_names}
+    assert imported - own == {*gpu.NEEDS}
