@@ -38,6 +38,7 @@ OPTIONS = {
     "coordinates": "normalized",
     "outside": "blend",
     "antialias": False,
+    "supersample": 1,
     "implementation": None,
     "sampler": None,
     "weights": None,
