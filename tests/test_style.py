@@ -45,6 +45,8 @@ OPTIONS = {
     "lattice": None,
     "order": "xy",
     "direction": "backward",
+    "tolerance": 1e-5,
+    "max_iterations": 50,
     "to_size": None,
     "to_output_size": None,
     "to_align_corners": False,
