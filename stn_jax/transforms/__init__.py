@@ -25,9 +25,12 @@ The files in order of imports::
     displacement       Displacement
     chain              Chain
     tiles              tiles, parameters of windows that tile the image
+    boxes              from_boxes, to_boxes: windows that crop boxes
 """
 
 from .base import Transform as Transform
+from .boxes import from_boxes as from_boxes
+from .boxes import to_boxes as to_boxes
 from .chain import Chain as Chain
 from .displacement import Displacement as Displacement
 from .matrix_families import Affine as Affine
