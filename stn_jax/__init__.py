@@ -29,6 +29,7 @@ own files in the same way::
     sampling/    WHAT is sampled there
     transforms/  PARAMETERS -> grid: families of transformations
     fitting/     POINTS -> parameters: least squares
+    inverting    invert_points: where key points land
     warping      warp: a family and a sampler in one call
     pooling      pooling layers of the localization networks
     nnx          Flax NNX modules
@@ -58,8 +59,11 @@ from .fitting import fit_affine, fit_projective, fit_rank, fit_similarity, fit_t
 from . import matrices
 from .matrices import convert, from_pixel, to_pixel
 
-# families of transformations, and warp: a family's grid and a sampler in one call
+# families of transformations, and their inverse at points
 from . import transforms
+from .inverting import invert_points
+
+# a family's grid and a sampler in one call
 from .warping import warp
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ __all__ = [
     "from_pixel",
     "identity_grid",
     "inside",
+    "invert_points",
     "linen",
     "matrices",
     "nnx",

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+Out = TypeVar("Out")  # an array, or a tuple of arrays
+
 
 def lift(
-    function: Callable[..., jax.Array],
+    function: Callable[..., Out],
     signature: str,
     *,
     static: Mapping[str, Any] | None = None,
     compiled: bool = True,
     **arrays: jax.Array,
-) -> jax.Array:
+) -> Out:
     """Apply a function of one example over the leading axes of the arrays.
 
     The leading axes broadcast. An array that lacks one of them is not copied along it:
@@ -75,13 +77,13 @@ def _fit(*batches: tuple[int, ...]) -> bool:
 
 
 def _vectorized(
-    function: Callable[..., jax.Array],
+    function: Callable[..., Out],
     signature: str,
     names: tuple[str, ...],
     static: tuple[tuple[str, Any], ...],
     *arrays: jax.Array,
-) -> jax.Array:
-    def one(*arrays: jax.Array) -> jax.Array:
+) -> Out:
+    def one(*arrays: jax.Array) -> Out:
         return function(**dict(zip(names, arrays, strict=True)), **dict(static))
 
     return jnp.vectorize(one, signature=signature)(*arrays)

@@ -118,6 +118,16 @@ def as_positive(value: Any, name: str) -> float:
     return number
 
 
+def as_count(value: Any, name: str) -> int:
+    """``value`` as a positive int, known when tracing."""
+    message = f"{name} must be a positive integer, known when tracing; got {value!r}"
+    if isinstance(value, Tracer | bool) or not hasattr(value, "__index__"):
+        raise TypeError(message)
+    if operator.index(value) < 1:
+        raise ValueError(message)
+    return operator.index(value)
+
+
 def as_image(
     values: ArrayLike, name: str = "image", *, discrete: bool = False
 ) -> jax.Array:

@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ._checks import (
+    as_count,
     as_starts,
     as_transform,
     check_conv_size,
@@ -44,7 +45,7 @@ class SpatialTransformer(nn.Module):
       size: of the output, ``(height, width)``; that of the images when None.
       method, padding_mode, fill_value, align_corners, outside, implementation: the
         options of a :class:`~stn_jax.Sampler`.
-      antialias: as in :func:`~stn_jax.warp`.
+      antialias, supersample: as in :func:`~stn_jax.warp`.
       sampler: a :class:`~stn_jax.Sampler`, instead of its options.
 
     Raises:
@@ -69,12 +70,14 @@ class SpatialTransformer(nn.Module):
     align_corners: bool = False
     outside: str = "blend"
     antialias: bool = False
+    supersample: int = 1
     implementation: str | None = None
     sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
         """Validate the transform and the options."""
         as_transform(self.transform)
+        as_count(self.supersample, "supersample")
         self._sampler()
         super().__post_init__()
 
@@ -110,6 +113,7 @@ class SpatialTransformer(nn.Module):
             size,
             sampler=self._sampler(),
             antialias=self.antialias,
+            supersample=self.supersample,
         )
 
     def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:

@@ -15,6 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ._checks import (
+    as_count,
     as_size,
     as_starts,
     as_transform,
@@ -45,7 +46,7 @@ class SpatialTransformer(nnx.Module):
       size: of the output, ``(height, width)``; that of the images when None.
       features: the number of features that ``localization`` returns.
       sampler: the :class:`~stn_jax.Sampler`.
-      antialias: as in :func:`~stn_jax.warp`.
+      antialias, supersample: as in :func:`~stn_jax.warp`.
       rngs: Flax's random streams.
       options: those of a :class:`~stn_jax.Sampler`, instead of ``sampler``.
 
@@ -83,6 +84,7 @@ class SpatialTransformer(nnx.Module):
         features: int,
         sampler: Sampler | None = None,
         antialias: bool = False,
+        supersample: int = 1,
         rngs: nnx.Rngs,
         **options: Unpack[SamplerOptions],
     ) -> None:
@@ -90,6 +92,7 @@ class SpatialTransformer(nnx.Module):
         self.transform = as_transform(transform)
         self.size = None if size is None else as_size(size)
         self.antialias = antialias
+        self.supersample = as_count(supersample, "supersample")
         sampler = as_sampler(sampler, options)
         for name in OPTIONS:
             setattr(self, name, getattr(sampler, name))
@@ -128,6 +131,7 @@ class SpatialTransformer(nnx.Module):
             size,
             sampler=self.sampler,
             antialias=self.antialias,
+            supersample=self.supersample,
         )
 
     def __call__(self, images: jax.Array, **kwargs: Any) -> jax.Array:
@@ -155,7 +159,8 @@ class ParallelSpatialTransformers(SpatialTransformer):
       features: the number of features that ``localization`` returns.
       concatenate: put the outputs side by side along the channels, instead of on an
         axis of their own.
-      sampler, antialias, rngs, options: as in :class:`SpatialTransformer`.
+      sampler, antialias, supersample, rngs, options: as in
+        :class:`SpatialTransformer`.
 
     Raises:
       TypeError, ValueError: as :class:`SpatialTransformer`; ``start`` of another shape.
@@ -186,6 +191,7 @@ class ParallelSpatialTransformers(SpatialTransformer):
         concatenate: bool = False,
         sampler: Sampler | None = None,
         antialias: bool = False,
+        supersample: int = 1,
         rngs: nnx.Rngs,
         **options: Unpack[SamplerOptions],
     ) -> None:
@@ -196,6 +202,7 @@ class ParallelSpatialTransformers(SpatialTransformer):
             features=features,
             sampler=sampler,
             antialias=antialias,
+            supersample=supersample,
             rngs=rngs,
             **options,
         )

@@ -9,8 +9,16 @@ import jax
 import jax.numpy as jnp
 
 from ._batching import lift
-from ._checks import as_image, as_size, as_transform, check_choice
+from ._checks import (
+    as_count,
+    as_image,
+    as_params,
+    as_size,
+    as_transform,
+    check_choice,
+)
 from ._types import Image, Params, Size
+from .coordinates import center_and_half
 from .sampling.interpolate import interpolate_on_grid
 from .sampling.kernels import PROFILES, Kernel
 from .sampling.sampler import (
@@ -22,7 +30,7 @@ from .sampling.sampler import (
     prepare,
 )
 from .sampling.separable import antialiased
-from .transforms import Transform
+from .transforms import Attention, Chain, Transform
 
 
 def warp(
@@ -33,6 +41,7 @@ def warp(
     *,
     sampler: Sampler | None = None,
     antialias: bool = False,
+    supersample: int = 1,
     **options: Unpack[SamplerOptions],
 ) -> jax.Array:
     """Sample an image on the grid that a family's parameters describe.
@@ -50,6 +59,11 @@ def warp(
         ``Attention`` with ``outside="fill"``, and the kernels "bilinear", "bicubic",
         "catmull_rom", "lanczos3" and a :class:`~stn_jax.Kernel`. The sums run over all
         pixels of a row and a column, most with weight 0: a NaN among them spreads.
+      supersample: k, static: antialiasing under any family and sampler. Each output
+        pixel is the mean of k x k samples (k x k x k in volumes) at the centers of its
+        subpixels, so that every pixel counts where the image shrinks by up to k. Time
+        and memory are those of k x k times the pixels. With ``align_corners=True`` the
+        family needs ``apply``, since subpixels reach beyond -1 and 1.
       options: those of a :class:`~stn_jax.Sampler`, instead of ``sampler``: ``method``,
         ``padding_mode``, ``fill_value``, ``align_corners``, ``outside`` and
         ``implementation``. For ``Translation`` and ``Attention``,
@@ -64,7 +78,7 @@ def warp(
       TypeError: an unknown option; ``sampler`` together with options; a ``transform``
         that is no family.
       ValueError: what the family's grid and the sampler refuse; options that
-        ``antialias`` cannot honor.
+        ``antialias`` cannot honor; a ``supersample`` below 1, or with ``antialias``.
 
     >>> from stn_jax.transforms import Affine, Attention
     >>> image = jnp.arange(4.0).reshape(1, 4, 1)
@@ -79,6 +93,9 @@ def warp(
     ...     stripes, Attention(), whole, (1, 3), antialias=True, outside="fill"
     ... )[0, :, 0].round(1)
     Array([0.5, 0.5, 0.5], dtype=float32)
+    >>> affine, options = Affine(), {"supersample": 4, "padding_mode": "border"}
+    >>> warp(stripes, affine, affine.identity, (1, 4), **options)[0, :, 0].round(1)
+    Array([0.5, 0.5, 0.5, 0.5], dtype=float32)
     """
     sampler = as_sampler(sampler, options)
     transform = as_transform(transform)
@@ -86,8 +103,12 @@ def warp(
     ndim = getattr(transform, "ndim", 2)
     if size is None:
         size = image.shape[-ndim - 1 : -1]
+    supersample = as_count(supersample, "supersample")
     if antialias:
+        _check_antialias(transform, sampler, supersample)
         return _antialiased(image, transform, params, size, sampler)
+    if supersample > 1:
+        return _supersampled(image, transform, params, size, sampler, supersample)
     if _is_without_grid(image, transform, sampler):
         return _without_grid(image, transform, params, size, sampler)
     grid = transform.grid(params, size, align_corners=sampler.align_corners)
@@ -160,7 +181,6 @@ def _antialiased(
     size: Size,
     sampler: Sampler,
 ) -> jax.Array:
-    _check_antialias(transform, sampler)
     image = as_image(image)
     size = _output_size(image, transform, size)
     return lift(
@@ -178,13 +198,19 @@ def _antialiased(
     )
 
 
-def _check_antialias(transform: Any, sampler: Sampler) -> None:
+def _check_antialias(transform: Any, sampler: Sampler, supersample: int) -> None:
+    if supersample > 1:
+        raise ValueError(
+            "antialias=True weighs all pixels already; got it with "
+            f"supersample={supersample}"
+        )
     if sampler.implementation == "gather":
         raise ValueError('antialias=True is dense; got implementation="gather"')
     if not getattr(transform, "is_axis_aligned", False):
         raise ValueError(
             "antialias=True is for axis-aligned families, Translation and Attention; "
-            f"got {transform}. Of others, warp to a multiple of the size and average"
+            f"got {transform}. For others pass supersample=k: each output pixel is "
+            "then the mean of k x k samples"
         )
     check_choice(
         "method under antialias=True", sampler.method, PROFILES, instead=Kernel
@@ -196,6 +222,52 @@ def _check_antialias(transform: Any, sampler: Sampler) -> None:
             f'takes outside="fill" and no padding_mode; got outside={outside!r}, '
             f"padding_mode={padding_mode!r}"
         )
+
+
+def _supersampled(
+    image: jax.Array,
+    transform: Any,
+    params: Params,
+    size: Size,
+    sampler: Sampler,
+    k: int,
+) -> jax.Array:
+    """The means of k samples along each axis of an output pixel."""
+    image = as_image(image)
+    size = as_size(size, ndims=(getattr(transform, "ndim", 2),))
+    finer = tuple(k * n for n in size)
+    if sampler.align_corners:  # without, the finer pixels are the subpixels already
+        params = as_params(params, transform)
+        transform, params = _at_subpixels(transform, params, size, k)
+    samples = warp(image, transform, params, finer, sampler=sampler)
+    batch, channels = samples.shape[: -len(size) - 1], samples.shape[-1]
+    blocks = [length for n in size for length in (n, k)]
+    samples = samples.reshape(*batch, *blocks, channels)
+    return samples.mean(axis=tuple(range(-2 * len(size), 0, 2)))
+
+
+def _at_subpixels(
+    transform: Any, params: jax.Array, size: tuple[int, ...], k: int
+) -> tuple[Chain, jax.Array]:
+    """A transformation that puts the finer grid, of aligned corners, on the subpixels.
+
+    The finer grid reaches from -1 to 1 and is scaled until its points are 1 / k of a
+    pixel apart. A single output pixel has no extent; its subpixels divide [-1, 1].
+    """
+    if not hasattr(transform, "apply"):
+        raise TypeError(
+            f"{transform} lacks apply(params, points), which supersample needs with "
+            "align_corners=True, since subpixels reach beyond -1 and 1"
+        )
+    scales = []
+    for n in reversed(size):
+        _, half = center_and_half(n, align_corners=True)
+        _, finer_half = center_and_half(k * n, align_corners=True)
+        scales.append(finer_half / k / (half or 1 / 2))
+    window = jnp.array([*scales, *(0.0 for _ in size)], params.dtype)
+    window = jnp.broadcast_to(window, (*params.shape[:-1], 2 * len(size)))
+    chain = Chain(transform, Attention(len(size), isotropic=False))
+    return chain, jnp.concatenate([params, window], axis=-1)
 
 
 def _output_size(image: jax.Array, transform: Any, size: Size) -> tuple[int, ...]:

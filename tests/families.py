@@ -9,6 +9,7 @@ from stn_jax.transforms import (
     Affine,
     Attention,
     Chain,
+    Displacement,
     Projective,
     Rigid,
     Similarity,
@@ -37,14 +38,31 @@ GROUPS = [
     Projective(3),
 ]
 SPLINES = [ThinPlateSpline(), ThinPlateSpline((2, 5)), ThinPlateSpline((2, 3, 2))]
+FIELDS = [
+    Displacement((3, 2)),
+    Displacement((2, 3), align_corners=True),
+    Displacement((2, 1, 3)),
+]
 CHAINS = [
     Chain(Affine(), Rigid()),
     Chain(Projective(3), Translation(3), Similarity(3)),
     Chain(ThinPlateSpline((3, 3)), Attention(scale=0.5)),
 ]
-FAMILIES = [*GROUPS, Attention(scale=0.5), Attention(3, scale=0.5), *SPLINES, *CHAINS]
-WITH_IDENTITY = [*GROUPS, *SPLINES, *CHAINS[:2]]
-OPTIONS = [Rigid(aspect=1.5), Similarity(aspect=0.75), ThinPlateSpline((2, 5))]
+FAMILIES = [
+    *GROUPS,
+    Attention(scale=0.5),
+    Attention(3, scale=0.5),
+    *SPLINES,
+    *FIELDS,
+    *CHAINS,
+]
+WITH_IDENTITY = [*GROUPS, *SPLINES, *FIELDS, *CHAINS[:2]]
+OPTIONS = [
+    Rigid(aspect=1.5),
+    Similarity(aspect=0.75),
+    ThinPlateSpline((2, 5)),
+    Displacement((2, 3), align_corners=True),
+]
 BATCHES = [(), (1,), (3, 2)]
 
 

@@ -56,6 +56,13 @@ CASES = {
             IMAGE, references.affine_grid(THETA, (5, 3), False)
         ),
     ),
+    "invert_points": (
+        lambda points: stn_jax.invert_points(
+            stn_jax.transforms.Affine(), THETA.reshape(-1), points
+        )[0],
+        (MOVED,),
+        lambda: (MOVED - THETA[:, 2]) @ np.linalg.inv(THETA[:, :2]).T,
+    ),
     "tps_grid": (
         lambda points: stn_jax.tps_grid(points, SIZE),
         (MOVED,),

@@ -159,12 +159,15 @@ def tps_points(
     control_points: jax.Array,
     points: jax.Array,
     target_points: np.ndarray,
-    regularization: float,
+    regularization: ArrayLike,
 ) -> jax.Array:
     """The spline of known target points at points ``(*batch, P, n)``."""
-    coefficients = _coefficients(np, target_points, regularization)
-    coefficients = jnp.asarray(coefficients, control_points.dtype)
     targets = jnp.asarray(target_points, control_points.dtype)
+    if isinstance(regularization, Tracer):
+        coefficients = _coefficients(jnp, targets, regularization)
+    else:
+        coefficients = _coefficients(np, target_points, regularization)
+    coefficients = jnp.asarray(coefficients, control_points.dtype)
 
     with jax.default_matmul_precision("highest"):
         return lift(

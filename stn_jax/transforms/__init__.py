@@ -22,12 +22,17 @@ The files in order of imports::
     matrix_families    Translation, Attention, Affine, Projective
     rigid              Rigid, Similarity
     thin_plate_spline  ThinPlateSpline
+    displacement       Displacement
     chain              Chain
     tiles              tiles, parameters of windows that tile the image
+    boxes              from_boxes, to_boxes: windows that crop boxes
 """
 
 from .base import Transform as Transform
+from .boxes import from_boxes as from_boxes
+from .boxes import to_boxes as to_boxes
 from .chain import Chain as Chain
+from .displacement import Displacement as Displacement
 from .matrix_families import Affine as Affine
 from .matrix_families import Attention as Attention
 from .matrix_families import Projective as Projective

@@ -1,6 +1,7 @@
 """ThinPlateSpline: parameters are control points."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,6 +29,21 @@ def test_a_spline_takes_its_lattice_to_its_control_points(rng, family):
     control = lattice + 0.3 * rng.normal(size=lattice.shape).astype(np.float32)
     out = family.apply(control.reshape(-1), lattice)
     np.testing.assert_allclose(out, control, atol=5e-6)
+
+
+def test_a_learnt_regularization(rng):
+    """A ridge that is traced gives the points of one that is known."""
+    lattice = np.asarray(ThinPlateSpline((3, 3)).identity)
+    params = lattice + 0.2 * rng.normal(size=18).astype(np.float32)
+    points = jnp.array([[0.3, 0.2], [-0.5, 0.9]])
+
+    def moved(regularization):
+        return ThinPlateSpline((3, 3), regularization).apply(params, points)
+
+    out, slope = jax.jit(jax.value_and_grad(lambda r: moved(r).sum()))(0.1)
+    np.testing.assert_allclose(out, moved(0.1).sum(), atol=1e-5)
+    difference = (moved(0.11).sum() - moved(0.09).sum()) / 0.02
+    np.testing.assert_allclose(slope, difference, rtol=0.02)
 
 
 @pytest.mark.parametrize("family", SPLINES, ids=str)
