@@ -30,6 +30,7 @@ own files in the same way::
     transforms/  PARAMETERS -> grid: families of transformations
     fitting/     POINTS -> parameters: least squares
     warping      warp: a family and a sampler in one call
+    drawing      pictures of grids, fields and kernels
     pooling      pooling layers of the localization networks
     nnx          Flax NNX modules
     linen        Flax Linen modules
@@ -62,6 +63,9 @@ from .matrices import convert, from_pixel, to_pixel
 from . import transforms
 from .warping import warp
 
+# pictures of grids, fields and kernels; imports Matplotlib when they are drawn
+from . import drawing
+
 if TYPE_CHECKING:
     from . import linen, nnx
 
@@ -75,6 +79,7 @@ __all__ = [
     "bilinear_sample",
     "control_lattice",
     "convert",
+    "drawing",
     "fit_affine",
     "fit_projective",
     "fit_rank",
