@@ -162,7 +162,7 @@ def draw_outline(
 def outline(
     grid: Grid, size: Size, *, align_corners: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The two lines of :func:`draw_outline`, for instance to move them in an animation.
+    """Return the points of an outline, for instance to move its lines in an animation.
 
     Args:
       grid: ``(h, w, 2)``, last axis ``(x, y)``, normalized.
@@ -170,8 +170,8 @@ def outline(
       align_corners: as in :func:`draw_grid`.
 
     Returns:
-      The points of the upper edge, ``(w, 2)``, and of the right, the lower and the left
-      one, in pixels of the input.
+      The points of the two lines that :func:`draw_outline` draws: of the upper edge,
+      ``(w, 2)``, and of the right, the lower and the left one, in pixels of the input.
 
     Raises:
       TypeError, ValueError: ``grid`` or ``size`` is not as in :func:`draw_grid`.
