@@ -27,6 +27,7 @@ extensions = [
     # docs/_ext
     "checks",
     "mathml",
+    "names",
     "signatures",
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}

@@ -57,20 +57,30 @@ def check_cells(app, doctree):
                 WARN("the code fails: %s", error, location=line_of(path, cell, output))
         options = cell["cell_metadata"].get("mystnb", {})
         if options.keys() & {"figure", "image"} and not any(cell.findall(nodes.image)):
-            WARN("the figure was not drawn", location=f"{path}:{cell.line}")
+            WARN(
+                "the figure was not drawn", location=f"{path}:{first_line(path, cell)}"
+            )
+
+
+def first_line(path, cell):
+    """The line where a cell begins; Sphinx counts from its options."""
+    lines = Path(path).read_text().splitlines()[: cell.line]
+    fences = [i for i, line in enumerate(lines, start=1) if "{code-cell}" in line]
+    return fences[-1] if fences else cell.line
 
 
 def line_of(path, cell, traceback):
     """The file and line of an error: a traceback counts lines within its cell."""
+    first = first_line(path, cell)
     found = re.search(r"Cell In\[\d+\], line (\d+)", traceback.astext())
     source = next(cell.findall(nodes.literal_block)).astext().splitlines()
     if found and int(found[1]) <= len(source):
         failing = source[int(found[1]) - 1]
         lines = Path(path).read_text().splitlines()
-        for number, line in enumerate(lines[cell.line :], start=cell.line + 1):
+        for number, line in enumerate(lines[first:], start=first + 1):
             if line == failing:
                 return f"{path}:{number}"
-    return f"{path}:{cell.line}"
+    return f"{path}:{first}"
 
 
 def check_picture(app, doctree):
