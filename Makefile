@@ -10,6 +10,7 @@
 #   make bench-gpu    times all on a GPU with the machine's own jax and PyTorch, in less than
 #                     ten minutes, and writes docs/benchmarks-gpu.md
 #   make test-gpu     tests values, gradients, precision and determinism on a GPU
+#   make docs         builds the documentation into build/docs, and checks it
 #   make wheels       builds the wheels into dist/ and checks them in clean environments
 #                     (NEWEST=PYTHON: also with the newest jax, under Python 3.12 or later)
 #   make lint         runs ruff and pyright, and checks the workflows
@@ -22,8 +23,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-slow test-faults soak bench bench-all bench-gpu test-gpu wheels lint \
-  clean
+.PHONY: demo test test-slow test-faults soak bench bench-all bench-gpu test-gpu docs wheels \
+  lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/train
@@ -62,6 +63,15 @@ bench-gpu:
 test-gpu:
 	PYTHONPATH=.:tests $(PYTHON) tests/gpu.py
 
+# Doctests and the code of pages that are not executed, then the site. Everything anew: a page
+# that did not change may show a function that did.
+docs: $(VENV)/docs
+	rm -rf build/docs docs/api docs/examples
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m pytest -n auto -q \
+	  -m "not slow" stn_jax tests/test_docs.py tests/test_site.py
+	$(BIN)/python -m sphinx -W -q docs build/docs
+	@echo "the documentation: build/docs/index.html"
+
 wheels: $(VENV)/dev
 	$(BIN)/python tests/wheels.py $(if $(NEWEST),--newest $(NEWEST))
 
@@ -70,12 +80,13 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
 
 # one stamp for each extra of pyproject.toml; a change of that file, or of the kernel, which
 # is compiled then, reinstalls
 KERNEL := hatch_build.py $(addprefix stn_jax/sampling/cpu/,compiler.py variants.py) \
   $(wildcard stn_jax/sampling/cpu/kernel/*)
-$(addprefix $(VENV)/,train test bench bench-all dev): $(VENV)/%: pyproject.toml $(KERNEL) | $(BIN)/pip
+$(addprefix $(VENV)/,train test bench bench-all docs dev): $(VENV)/%: pyproject.toml $(KERNEL) | $(BIN)/pip
 	@echo "installing stn_jax[$*] into $(VENV) ..."
 	$(PIP) --editable ".[$*]"
 	@touch $@

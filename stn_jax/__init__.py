@@ -31,6 +31,7 @@ own files in the same way::
     fitting/     POINTS -> parameters: least squares
     inverting    invert_points: where key points land
     warping      warp: a family and a sampler in one call
+    drawing      pictures of grids, fields and kernels
     pooling      pooling layers of the localization networks
     nnx          Flax NNX modules
     linen        Flax Linen modules
@@ -66,6 +67,9 @@ from .inverting import invert_points
 # a family's grid and a sampler in one call
 from .warping import warp
 
+# pictures of grids, fields and kernels; imports Matplotlib when they are drawn
+from . import drawing
+
 if TYPE_CHECKING:
     from . import linen, nnx
 
@@ -79,6 +83,7 @@ __all__ = [
     "bilinear_sample",
     "control_lattice",
     "convert",
+    "drawing",
     "fit_affine",
     "fit_projective",
     "fit_rank",

@@ -57,7 +57,12 @@ def identity_grid(
 
 
 def to_pixels(grid: Grid, size: Size, *, align_corners: bool = False) -> jax.Array:
-    """Convert normalized to pixel coordinates (an integer is a pixel's center).
+    r"""Convert normalized to pixel coordinates (an integer is a pixel's center).
+
+    Along an axis of n pixels, the normalized coordinate g is at the pixel coordinate
+
+    .. math:: \frac{(g + 1) \, n - 1}{2}, \quad
+        \text{with align\_corners: } \frac{(g + 1)(n - 1)}{2}
 
     Args:
       grid: ``(..., 2)``, last axis ``(x, y)``, or ``(..., 3)``, last axis

@@ -38,7 +38,7 @@ class SpatialTransformer(nn.Module):
     ``setup`` belongs to that module: its parameters then lie beside the transformer's,
     under its own name, and several transformers may share it.
 
-    Attributes:
+    Args:
       localization: a module (or any function) from images ``(B, H, W, C)`` to features
         ``(B, features)``.
       transform: the family of transformations, from :mod:`stn_jax.transforms`.
@@ -140,7 +140,7 @@ class ParallelSpatialTransformers(SpatialTransformer, kw_only=True):
 
     The same as :class:`stn_jax.nnx.ParallelSpatialTransformers`.
 
-    Attributes:
+    Args:
       start: the parameters ``(n, P)`` where the n transformers start, for instance
         :func:`~stn_jax.transforms.tiles`.
       concatenate: put the outputs side by side along the channels, instead of on an
@@ -212,7 +212,7 @@ def _regression(start: jax.Array) -> nn.Dense:
 class ConvLocalization(nn.Module):
     """A convolutional localization network, by default the paper's for MNIST.
 
-    Attributes:
+    Args:
       channels: of each convolution.
       kernel_size: of the convolutions, along each axis, without padding.
       hidden: units of the fully connected layer, the features.
@@ -256,7 +256,7 @@ class ConvLocalization(nn.Module):
 class DenseLocalization(nn.Module):
     """A fully connected localization network, by default the paper's for MNIST.
 
-    Attributes:
+    Args:
       hidden: units of each layer; those of the last are the features.
 
     >>> images = jnp.ones((2, 28, 28, 1))

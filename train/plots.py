@@ -11,22 +11,21 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from stn_jax import to_pixels, warp
+from stn_jax import warp
+from stn_jax.drawing import draw_image, draw_outline, outline
 
 from .data.arrays import label_text
 from .models import transform_of
 from .specs import ModelSpec
 from .trained import Row, Snapshots, Trained
 
-# the upper edge of a sampling grid and the rest of its outline, in pixels
-Outline = tuple[np.ndarray, np.ndarray]
-
 FRAMES = 50
-YELLOW, RED, BACKGROUND = "#ffd500", "#ff3030", "#303048"
+BACKGROUND = "#303048"
 
 
 def transformer_figure(snapshots: dict[ModelSpec, Snapshots]) -> Figure:
@@ -126,10 +125,10 @@ def _transformer_rows(
     name = textwrap.fill(spec.label, len(grid))  # longer lines would part the rows
     rows[0, 0].set_ylabel(f"{name}\n{grid}")
     rows[1, 0].set_ylabel("output")
-    outlines, warped = outlines_and_warped(spec, images, params, size)
-    for axes, image, outline in zip(rows[0], images, outlines, strict=True):
+    grids, warped = grids_and_warped(spec, images, params, size)
+    for axes, image, of_image in zip(rows[0], images, grids, strict=True):
         _show(axes, image)
-        _draw(axes, outline, image.shape)
+        _draw(axes, of_image, image.shape[-3:-1])
     for axes, image in zip(rows[1], warped, strict=True):
         _show(axes, image)
 
@@ -149,22 +148,23 @@ def animate(
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     images, size = snapshots.images, snapshots.size
-    outlines, warped = outlines_and_warped(spec, images, snapshots.params[0, 0], size)
+    grids, warped = grids_and_warped(spec, images, snapshots.params[0, 0], size)
+    shape = images.shape[-3:-1]
     lines, pictures = [], []
     for column, image in enumerate(images):
         _show(above[column], image)
-        lines.append(_draw(above[column], outlines[column], image.shape))
+        lines.append(_draw(above[column], grids[column], shape))
         pictures.append(_show(below[column], warped[column]))
     title = figure.suptitle("", fontsize=10)
 
     def draw(frame: int) -> None:
         params = snapshots.params[frame, 0]
-        outlines, warped = outlines_and_warped(spec, images, params, size)
-        for (upper, rest), outline in zip(lines, outlines, strict=True):
-            upper.set_data(*outline[0].T)
-            rest.set_data(*outline[1].T)
+        grids, warped = grids_and_warped(spec, images, params, size)
+        for drawn, grid in zip(lines, grids, strict=True):
+            for line, points in zip(drawn, outline(grid, shape), strict=True):
+                line.set_data(*points.T)
         for picture, image in zip(pictures, warped, strict=True):
-            picture.set_data(_gray(image))
+            picture.set_data(_shown(image))
         title.set_text(f"step {snapshots.steps[frame]:,}")
 
     count = len(snapshots.steps)
@@ -176,42 +176,37 @@ def animate(
     )
 
 
-def outlines_and_warped(
+def grids_and_warped(
     spec: ModelSpec, images: np.ndarray, params: np.ndarray, size: Sequence[int]
-) -> tuple[list[Outline], np.ndarray]:
-    """The grids' outlines for parameters ``(n, P)``, and the warped images.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sampling grids ``(n, h, w, 2)`` for parameters ``(n, P)``, and the warped
+    images ``(n, *size, C)``.
 
-    Of a volume's grid, the outline is that of the middle slice, projected along the
-    depth. The warped images are ``(n, *size, C)``.
+    Of a volume's grid, it is the middle slice, projected along the depth.
     """
-    shape = images.shape[1:-1]
-    family = transform_of(spec, len(shape))
-    grid = np.asarray(to_pixels(family.grid(params, tuple(size)), shape))
+    family = transform_of(spec, images.ndim - 2)
+    grids = np.asarray(family.grid(params, tuple(size)))
     if len(size) == 3:
-        grid = grid[:, size[0] // 2, :, :, :2]
-    right, lower, left = grid[:, :, -1], grid[:, -1, ::-1], grid[:, ::-1, 0]
-    rest = np.concatenate([right, lower, left], axis=1)
-    warped = np.asarray(warp(images, family, params, tuple(size)))
-    return list(zip(grid[:, 0], rest, strict=True)), warped
+        grids = grids[:, size[0] // 2, :, :, :2]
+    return grids, np.asarray(warp(images, family, params, tuple(size)))
 
 
-def _draw(axes: Axes, outline: Outline, shape: Sequence[int]) -> tuple[Line2D, Line2D]:
-    upper, rest = outline
-    (around,) = axes.plot(*rest.T, color=YELLOW, linewidth=1.4)
-    (edge,) = axes.plot(*upper.T, color=RED, linewidth=2)
-    height, width = shape[-3:-1]
-    axes.set_xlim(-0.2 * width, 1.2 * width)  # room for points outside
+def _draw(axes: Axes, grid: np.ndarray, size: tuple[int, ...]) -> tuple[Line2D, Line2D]:
+    """Draw the outline of a sampling grid, with room for points outside the image."""
+    lines = draw_outline(grid, size, axes=axes)
+    height, width = size
+    axes.set_xlim(-0.2 * width, 1.2 * width)
     axes.set_ylim(1.2 * height, -0.2 * height)
     axes.set_facecolor(BACKGROUND)
-    return edge, around
+    return lines
 
 
-def _show(axes: Axes, image: np.ndarray):
-    return axes.imshow(_gray(image), cmap="gray", vmin=0, vmax=1)
+def _show(axes: Axes, image: np.ndarray) -> AxesImage:
+    return draw_image(_shown(image), axes=axes)
 
 
-def _gray(image: np.ndarray) -> np.ndarray:
-    """An image's pixels for display: colors, two colors for two channels, or gray.
+def _shown(image: np.ndarray) -> np.ndarray:
+    """The pixels to show of an image: its colors, two colors for two channels, or gray.
 
     Other channels and the depth of volumes are averaged.
     """
@@ -222,7 +217,9 @@ def _gray(image: np.ndarray) -> np.ndarray:
     if pixels.shape[-1] == 2:  # the two digits of addition
         first, second = pixels[..., 0], pixels[..., 1]
         return np.stack([np.maximum(first, 0.3 * second), second, second], axis=-1)
-    return pixels if pixels.shape[-1] == 3 else pixels.mean(axis=-1)
+    if pixels.shape[-1] == 3:
+        return pixels
+    return pixels.mean(axis=-1, keepdims=True)
 
 
 def _predictions(row: Sequence[Axes], models: Sequence[tuple[str, Snapshots]]) -> None:

@@ -30,11 +30,15 @@ def fit_affine(
     weights: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Fit an affine transformation that maps target points to source points.
+    r"""Fit an affine transformation that maps target points to source points.
 
-    It minimizes ``sum_i w_i |theta (t_i, 1) - s_i|**2``. Points that do not determine
-    it (fewer than three, or all on a line) give the minimizer nearest to a translation,
-    with finite gradients; ``fit_rank`` detects this.
+    It minimizes
+
+    .. math:: \sum_i w_i \, |\theta \, (t_i, 1)^T - s_i|^2
+
+    Points that do not determine it (fewer than three, or all on a line) give the
+    minimizer nearest to a translation, with finite gradients; ``fit_rank`` detects
+    this.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, in
@@ -68,13 +72,16 @@ def fit_similarity(
     weights: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Fit a scale, a rotation and a translation that map target to source points.
+    r"""Fit a scale, a rotation and a translation that map target to source points.
 
-    They minimize ``sum_i w_i |s R t_i + b - s_i|**2`` (Umeyama, 1991), without
-    reflections. If all points coincide, the result is a translation. If in three
-    dimensions they lie on a line, the result does not rotate around it. ``fit_rank``
-    detects both. In normalized coordinates of an image that is not square, a similarity
-    shears the pixels: fit in pixels then, and convert with
+    The scale c, the rotation R and the translation b minimize (Umeyama, 1991)
+
+    .. math:: \sum_i w_i \, |c R t_i + b - s_i|^2
+
+    without reflections. If all points coincide, the result is a translation. If in
+    three dimensions they lie on a line, the result does not rotate around it.
+    ``fit_rank`` detects both. In normalized coordinates of an image that is not square,
+    a similarity shears the pixels: fit in pixels then, and convert with
     :func:`~stn_jax.from_pixel`.
 
     Args:
@@ -109,13 +116,17 @@ def fit_projective(
     weights: ArrayLike | None = None,
     regularization: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Fit a homography that maps target points to source points.
+    r"""Fit a homography that maps target points to source points.
 
     The direct linear transformation in Hartley's (1997) normalized coordinates. With
-    noise it minimizes the algebraic error ``sum_i w_i |(u_i, v_i) - w_i s_i|**2``. The
-    points must be in front of the camera in both pictures. Points that do not determine
-    it (fewer than four, or all but one on a line) give the minimizer nearest to a
-    translation; ``fit_rank`` detects this.
+    noise and weights :math:`\omega_i` it minimizes the algebraic error
+
+    .. math:: \sum_i \omega_i \, |(u_i, v_i) - w_i s_i|^2, \quad
+        (u_i, v_i, w_i)^T = \theta \, (t_i, 1)^T
+
+    The points must be in front of the camera in both pictures. Points that do not
+    determine it (fewer than four, or all but one on a line) give the minimizer nearest
+    to a translation; ``fit_rank`` detects this.
 
     Args:
       source: ``(*batch, N, 2)`` or ``(*batch, N, 3)``: points of the input, in

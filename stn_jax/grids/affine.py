@@ -16,11 +16,12 @@ from ..coordinates import axis_of_centers, open_grid
 
 
 def affine_grid(theta: Theta, size: Size, *, align_corners: bool = False) -> jax.Array:
-    """The sampling grid of an affine transformation.
+    r"""The sampling grid of an affine transformation.
 
-    Equation (1) of Jaderberg et al. (2015): ``(x_s, y_s) = theta (x_t, y_t, 1)``, from
-    the target's pixels (the output) to points of the source (the input), both in
-    normalized coordinates.
+    Equation (1) of Jaderberg et al. (2015), from the target's pixels (the output) to
+    points of the source (the input), both in normalized coordinates:
+
+    .. math:: (x_s, y_s)^T = \theta \, (x_t, y_t, 1)^T
 
     Args:
       theta: ``(*batch, 2, 3)``, or ``(*batch, 3, 4)`` for volumes; maps output to

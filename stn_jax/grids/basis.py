@@ -11,12 +11,14 @@ from .._types import Theta
 
 
 def basis_grid(theta: Theta, basis: ArrayLike) -> jax.Array:
-    """The sampling grid of a transformation that is linear in its parameters.
+    r"""The sampling grid of a transformation that is linear in its parameters.
 
-    The paper's general form ``T_theta(G) = M_theta B`` (section 3.2): each coordinate
-    of a source point is a sum of given functions of the output pixel, with the
-    parameters as coefficients. The functions x, y and 1 give the affine
-    transformations.
+    The paper's general form (section 3.2): each coordinate of a source point is a sum
+    of given functions of the output pixel, with the parameters as coefficients,
+
+    .. math:: T_\theta(G) = M_\theta B
+
+    The functions x, y and 1 give the affine transformations.
 
     Args:
       theta: ``(*batch, d, K)``, d = 2 or 3: the coefficients of (x, y) or (x, y, z).

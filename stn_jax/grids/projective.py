@@ -19,11 +19,13 @@ from .affine import AffineSource
 def projective_grid(
     theta: Theta, size: Size, *, align_corners: bool = False
 ) -> jax.Array:
-    """The sampling grid of a projective transformation.
+    r"""The sampling grid of a projective transformation.
 
-    ``(u, v, w) = theta (x_t, y_t, 1)`` and ``(x_s, y_s) = (u / w, v / w)``, in
-    normalized coordinates: a homography. Matrices that differ by a factor, of either
-    sign, are the same transformation.
+    A homography, in normalized coordinates:
+
+    .. math:: (u, v, w)^T = \theta \, (x_t, y_t, 1)^T, \quad (x_s, y_s) = (u/w, v/w)
+
+    Matrices that differ by a factor, of either sign, are the same transformation.
 
     Args:
       theta: ``(*batch, 3, 3)``, or ``(*batch, 4, 4)`` for volumes; maps output to

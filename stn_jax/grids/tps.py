@@ -64,14 +64,17 @@ def tps_grid(
     regularization: ArrayLike = 0.0,
     align_corners: bool = False,
 ) -> jax.Array:
-    """The sampling grid of a thin plate spline.
+    r"""The sampling grid of a thin plate spline.
 
-    The spline ``f(p) = a_0 + A p + sum_k w_k U(|p - t_k|)``, ``U(r) = r**2 log r``,
-    maps each target point ``t_k`` of the output to its control point in the input. In
-    two dimensions it has the least bending energy of all such maps (Bookstein, 1989).
-    In three we use the same kernel, as SciPy does. The spline is linear in the control
-    points. If the target points are known when tracing, we solve its system once, in
-    float64, and the program only multiplies by the solution.
+    The spline maps each target point :math:`t_k` of the output to its control point in
+    the input:
+
+    .. math:: f(p) = a_0 + A p + \sum_k w_k \, U(|p - t_k|), \quad U(r) = r^2 \log r
+
+    In two dimensions it has the least bending energy of all such maps (Bookstein,
+    1989). In three we use the same kernel, as SciPy does. The spline is linear in the
+    control points. If the target points are known when tracing, we solve its system
+    once, in float64, and the program only multiplies by the solution.
 
     Args:
       control_points: ``(*batch, K, 2)``, last axis ``(x, y)``, or ``(*batch, K, 3)``,

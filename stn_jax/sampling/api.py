@@ -24,12 +24,15 @@ def sample(
     outside: str = "blend",
     implementation: str | None = None,
 ) -> jax.Array:
-    """Sample an image at the points of a grid, with any kernel and padding.
+    r"""Sample an image at the points of a grid, with any kernel and padding.
 
-    Equation (3) of Jaderberg et al. (2015), ``V = sum_nm U[n, m] k(x - m) k(y - n)``,
-    over the image as ``padding_mode`` extends it to all integers. Where the kernel has
-    a kink, as "bilinear" has on the lattice of pixels, gradients are the right-hand
-    ones. :class:`~stn_jax.Sampler` describes each option in full.
+    Equation (3) of Jaderberg et al. (2015), over the image U as ``padding_mode``
+    extends it to all integers, with the kernel k:
+
+    .. math:: V(x, y) = \sum_n \sum_m U_{nm} \, k(x - m) \, k(y - n)
+
+    Where the kernel has a kink, as "bilinear" has on the lattice of pixels, gradients
+    are the right-hand ones. :class:`~stn_jax.Sampler` describes each option in full.
 
     Args:
       image: ``(*batch, H, W, C)`` or ``(*batch, D, H, W, C)``, floating or complex;
@@ -90,12 +93,14 @@ def bilinear_sample(
     fill_value: ArrayLike | Sequence[ArrayLike] = 0.0,
     align_corners: bool = False,
 ) -> jax.Array:
-    """Sample an image at the points of a grid, bilinearly (in volumes trilinearly).
+    r"""Sample an image at the points of a grid, bilinearly (in volumes trilinearly).
 
-    Equation (5) of Jaderberg et al. (2015), ``V = sum_nm U[n, m] max(0, 1 - |x - m|)
-    max(0, 1 - |y - n|)``: the most common case of :func:`sample`. On the lattice of
-    pixels, where the kernel has a kink, the gradient of the coordinates is the
-    right-hand one.
+    The most common case of :func:`sample`: equation (5) of Jaderberg et al. (2015),
+
+    .. math:: V(x, y) = \sum_n \sum_m U_{nm} \max(0, 1 - |x - m|) \max(0, 1 - |y - n|)
+
+    On the lattice of pixels, where the kernel has a kink, the gradient of the
+    coordinates is the right-hand one.
 
     Args:
       image: ``(*batch, H, W, C)`` or ``(*batch, D, H, W, C)``, floating or complex.

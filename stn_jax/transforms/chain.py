@@ -62,7 +62,7 @@ class Chain:
 
     @property
     def identity(self) -> jax.Array:
-        """The identities of the members, concatenated: ``(P,)``."""
+        """The parameters ``(P,)`` where a layer starts: those of each member."""
         return jnp.concatenate([member.identity for member in self.members])
 
     def grid(

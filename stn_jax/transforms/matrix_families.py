@@ -40,7 +40,9 @@ class Translation(Group):
 
 @dataclass(frozen=True)
 class Attention(MatrixFamily):
-    """Isotropic scale and translation, the paper's attention: ``(s, tx, ty[, tz])``.
+    r"""Isotropic scale and translation, the paper's attention: ``(s, tx, ty[, tz])``.
+
+    .. math:: \begin{pmatrix} s & 0 & t_x \\ 0 & s & t_y \\ 0 & 0 & 1 \end{pmatrix}
 
     s < 1 zooms in. With ``isotropic=False`` each axis has its own scale: ``(sx, sy[,
     sz], tx, ty[, tz])``. With a fixed ``scale``, as in the paper's experiments on

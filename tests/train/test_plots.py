@@ -7,6 +7,7 @@ import pytest
 from matplotlib.text import Text
 from trainings import CNN, SETUP, ST_CNN, begun, few
 
+from stn_jax.drawing import outline
 from train import plots
 from train.data import load
 from train.loop import fit
@@ -62,10 +63,10 @@ def test_the_outline_of_the_identity(digits):
     snapshots = run.snapshots._replace(
         params=np.tile([1.0, 0, 0, 0, 1, 0], (1, 1, 10, 1))
     )
-    outlines, warped = plots.outlines_and_warped(
+    grids, warped = plots.grids_and_warped(
         ST_CNN, snapshots.images, snapshots.params[0, 0], snapshots.size
     )
-    upper, rest = outlines[0]
+    upper, rest = outline(grids[0], (28, 28))
     np.testing.assert_allclose(upper[[0, -1]], [[0, 0], [27, 0]], atol=1e-4)
     np.testing.assert_allclose(rest[0], [27, 0], atol=1e-4)
     np.testing.assert_allclose(rest[-1], [0, 0], atol=1e-4)

@@ -11,9 +11,9 @@ from matplotlib.patches import Rectangle
 from rich.table import Table
 
 from stn_jax import warp
+from stn_jax.drawing import AROUND, UPPER
 from stn_jax.transforms import Attention
 
-from ..plots import RED, YELLOW
 from .locating import Located
 from .scenes import CANVAS, PATCH
 
@@ -65,10 +65,10 @@ def located_figure(located: list[Located], count: int = 10) -> Figure:
         above, below = grid[2 * row, column], grid[2 * row + 1, column]
         image = np.asarray(found.scenes.images[0])
         above.imshow(image, cmap="gray", vmin=0, vmax=1)
-        _square(above, np.asarray(found.scenes.corners[0]), PATCH, RED)
+        _square(above, np.asarray(found.scenes.corners[0]), PATCH, UPPER)
         s, *center = found.params[0]
         side = abs(s) * CANVAS
-        _square(above, (np.array(center) + 1) * CANVAS / 2 - side / 2, side, YELLOW)
+        _square(above, (np.array(center) + 1) * CANVAS / 2 - side / 2, side, AROUND)
         patch = warp(image, Attention(), found.params[0], (PATCH, PATCH))
         below.imshow(np.asarray(patch), cmap="gray", vmin=0, vmax=1)
         below.set_xlabel(f"{found.correct:.0f}%")

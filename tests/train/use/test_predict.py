@@ -10,12 +10,12 @@ from conftest import ROOT
 from PIL import Image
 
 import train
+from stn_jax.drawing import AROUND, UPPER
 from train import plots
 from train.__main__ import main
 from train.data import load_digits
 from train.data.arrays import label_text
 from train.evaluate import fixed_examples
-from train.plots import RED, YELLOW
 from train.storage.cards import read_card
 from train.use.predict import two_likeliest
 
@@ -208,7 +208,7 @@ def test_the_figure(trained, images, pictures, tmp_path, monkeypatch):
     (best,) = softmax_of(trained / MODEL, images[:1])
     assert captions[0] == f"{best.argmax()}\n{100 * best.max():.1f}%"
     first = figure.axes[0]
-    assert [line.get_color() for line in first.lines] == [YELLOW, RED]
+    assert [line.get_color() for line in first.lines] == [AROUND, UPPER]
 
 
 def test_the_figure_of_a_model_without_transformers(trained, pictures, tmp_path):
