@@ -28,6 +28,7 @@ own files in the same way::
     grids/       WHERE each output pixel is sampled
     sampling/    WHAT is sampled there
     transforms/  PARAMETERS -> grid: families of transformations
+    rotating     rotations, zooms and flips in pixels
     fitting/     POINTS -> parameters: least squares
     inverting    invert_points: where key points land
     warping      warp: a family and a sampler in one call
@@ -64,6 +65,9 @@ from .matrices import convert, from_pixel, to_pixel
 from . import transforms
 from .inverting import invert_points
 
+# rotations, zooms and flips in pixels
+from .rotating import from_rotation, rotated_size
+
 # a family's grid and a sampler in one call
 from .warping import warp
 
@@ -91,6 +95,7 @@ __all__ = [
     "fit_tps",
     "flow_grid",
     "from_pixel",
+    "from_rotation",
     "identity_grid",
     "inside",
     "invert_points",
@@ -98,6 +103,7 @@ __all__ = [
     "matrices",
     "nnx",
     "projective_grid",
+    "rotated_size",
     "sample",
     "to_normalized",
     "to_pixel",

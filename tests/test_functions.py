@@ -161,6 +161,16 @@ CASES |= {
         (THETA,),
         lambda: (np.linalg.inv(TO_PIXELS) @ FULL_THETA @ TO_PIXELS)[:2],
     ),
+    "from_rotation": (  # 3 columns, 5 rows
+        lambda angle: stn_jax.from_rotation(angle, (5, 3), zoom=0.5),
+        (np.float32(0.4),),
+        lambda: np.array(
+            [
+                [2 * np.cos(0.4), -2 * np.sin(0.4) * 5 / 3, 0],
+                [2 * np.sin(0.4) * 3 / 5, 2 * np.cos(0.4), 0],
+            ]
+        ),
+    ),
     "convert": (  # of edges to corners: 3 / 2 in x, 5 / 4 in y
         lambda theta: stn_jax.convert(theta, (5, 3), to_align_corners=True),
         (THETA,),
@@ -177,10 +187,14 @@ class FunctionsTest(chex.TestCase):
         out = self.variant(function)(*map(jnp.asarray, arguments))
         chex.assert_trees_all_close(out, np.asarray(expected(), out.dtype), atol=1e-5)
 
+    def test_rotated_size(self):
+        """It returns integers, so it has no variants."""
+        assert stn_jax.rotated_size(np.pi / 2, SIZE) == SIZE[::-1]
+
     def test_no_function_is_left_out(self):
         functions = {
             name
             for name, value in vars(stn_jax).items()
             if inspect.isfunction(value) and not name.startswith("_")
         }
-        assert functions == set(CASES)
+        assert functions == {*CASES, "rotated_size"}

@@ -45,6 +45,8 @@ OPTIONS = {
     "lattice": None,
     "order": "xy",
     "direction": "backward",
+    "zoom": 1.0,
+    "center": None,
     "tolerance": 1e-5,
     "max_iterations": 50,
     "to_size": None,

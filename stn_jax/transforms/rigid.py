@@ -46,8 +46,7 @@ class Rigid(_Undistorted):
     A rotation in normalized coordinates shears pixels where H != W: with the default
     ``aspect`` this family is rigid in pixels for square images only. With the input's
     aspect it is rigid in pixels while the output has the input's aspect, too. For other
-    outputs, write the rotation as a matrix in pixels, convert it with
-    :func:`~stn_jax.from_pixel`, and sample with :func:`~stn_jax.affine_grid`.
+    outputs, :func:`~stn_jax.from_rotation` gives the parameters of ``Affine``.
 
     Args:
       ndim: 2 for images, 3 for volumes.
@@ -83,7 +82,7 @@ class Similarity(_Undistorted):
     s < 1 zooms in. Units and directions are those of :class:`Rigid`, and so is the
     limit: with the default ``aspect`` pixels are sheared where H != W. With the input's
     aspect angles are kept in pixels while the output has the input's aspect, too. For
-    other outputs convert a matrix in pixels with :func:`~stn_jax.from_pixel`.
+    other outputs, :func:`~stn_jax.from_rotation` gives the parameters of ``Affine``.
 
     Args:
       ndim: 2 for images, 3 for volumes.
