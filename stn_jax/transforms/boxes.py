@@ -94,7 +94,8 @@ def to_boxes(
     *,
     align_corners: bool = False,
 ) -> jax.Array:
-    """The boxes that windows crop: the inverse of :func:`from_boxes`.
+    """The boxes that windows crop: the inverse of
+    :func:`~stn_jax.transforms.from_boxes`.
 
     Args:
       transform: an ``Attention``, also one with a fixed scale.

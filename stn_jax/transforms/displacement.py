@@ -27,8 +27,8 @@ class Displacement:
 
     The lattice lies where an image of its shape has its pixels, whatever the size of
     the output: at ``identity_grid(shape, align_corners=align_corners)``. A field of the
-    image's size therefore holds the displacement of each pixel, as :func:`~stn_jax.
-    flow_grid` takes it in pixels.
+    image's size therefore holds the displacement of each pixel, as
+    :func:`~stn_jax.flow_grid` takes it in pixels.
 
     Args:
       shape: ``(rows, columns)`` of the lattice, or ``(layers, rows, columns)`` for
