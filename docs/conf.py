@@ -6,7 +6,9 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the pages that are executed, too
+# also for the pages that are executed
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["MATPLOTLIBRC"] = str(DOCS / "matplotlibrc")
 
 import stn_jax  # noqa: E402
 
@@ -28,7 +30,7 @@ extensions = [
     "checks",
     "mathml",
     "names",
-    "signatures",
+    "objects",
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
 templates_path = ["_templates"]
@@ -55,7 +57,6 @@ nitpick_ignore_regex = [
 ]
 
 # pages of public objects, from their docstrings; templates in _templates/autosummary
-autosummary_context = {"pictures": [path.stem for path in DOCS.glob("pictures/*.py")]}
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -67,7 +68,7 @@ add_module_names = False
 python_maximum_signature_line_length = 72
 toc_object_entries = False
 
-# figures of these pages, by scripts in pictures/
+# pictures of these pages, drawn by the scripts in pictures/
 plot_basedir = "pictures"
 plot_formats = [("png", 160)]
 plot_html_show_formats = False
@@ -90,8 +91,11 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
+    "min_reported_time": 600,
+    "capture_repr": (),
     "copyfile_regex": r"(?!)",
     "image_srcset": ["2x"],
+    "thumbnail_size": (480, 480),
     "within_subsection_order": "ExampleTitleSortKey",
 }
 

@@ -29,7 +29,7 @@ def blocks(language, text=README):
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SNIPPETS = [code for page in PAGES for code in blocks("python", page.read_text())]
 

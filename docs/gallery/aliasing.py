@@ -30,10 +30,9 @@ def shrink(image, antialias):
 
 aliased, antialiased = (shrink(photograph, antialias) for antialias in (False, True))
 
-figure, axes = plt.subplots(3, 1, figsize=(6, 12), layout="constrained")
-draw_image(photograph, axes=axes[0]).axes.set_title("the photograph")
-draw_image(aliased, axes=axes[1]).axes.set_title("an eighth of it, bilinear")
-draw_image(antialiased, axes=axes[2]).axes.set_title("the same with antialias=True")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.9), layout="constrained")
+draw_image(aliased, axes=left).axes.set_title("bilinear")
+draw_image(antialiased, axes=right).axes.set_title("antialias=True")
 
 # %%
 # The gradient of the sum of the small picture is the total weight of each pixel of the

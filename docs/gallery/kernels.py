@@ -18,7 +18,7 @@ from stn_jax.drawing import draw_image, draw_kernel, draw_response
 from stn_jax.transforms import Attention
 
 photograph = load_sample_image("flower.jpg").astype("float32") / 255
-middle = photograph[205:237, 292:324]  # 32 x 32 pixels
+middle = photograph[215:235, 300:320]  # 20 x 20 pixels
 family = Attention()
 methods = ("nearest", "bilinear", "catmull_rom", "lanczos3", "bspline5")
 
@@ -29,7 +29,7 @@ for (left, center, right), method in zip(axes, methods, strict=True):
         middle,
         family,
         family.identity,
-        (256, 256),
+        (160, 160),
         method=method,
         padding_mode="border",
     )
@@ -42,8 +42,8 @@ for (left, center, right), method in zip(axes, methods, strict=True):
     center.set(ylim=(-0.3, 1.1), xticks=range(-4, 5, 2))
     right.set(ylim=(0, 1.1), xticks=[0, 0.5, 1, 1.5, 2])
 axes[0, 0].set_title("8x")
-axes[0, 1].set_title("weight by distance, pixels")
-axes[0, 2].set_title("response by cycles per pixel")
+axes[0, 1].set_title("weight by pixels")
+axes[0, 2].set_title("response by cycles/pixel")
 
 # %%
 # Each kernel is closer to the ideal response than the one above it. All keep a constant

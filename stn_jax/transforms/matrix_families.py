@@ -42,7 +42,7 @@ class Translation(Group):
 class Attention(MatrixFamily):
     r"""Isotropic scale and translation, the paper's attention: ``(s, tx, ty[, tz])``.
 
-    .. math:: \begin{pmatrix} s & 0 & t_x \\ 0 & s & t_y \\ 0 & 0 & 1 \end{pmatrix}
+    .. math:: x_s = s \, x_t + t_x, \quad y_s = s \, y_t + t_y
 
     s < 1 zooms in. With ``isotropic=False`` each axis has its own scale: ``(sx, sy[,
     sz], tx, ty[, tz])``. With a fixed ``scale``, as in the paper's experiments on

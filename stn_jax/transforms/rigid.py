@@ -37,8 +37,8 @@ class Rigid(_Undistorted):
     r"""Rotation and translation: ``(angle, tx, ty)``, in volumes ``(rx, ry, rz, tx, ty,
     tz)`` with a rotation vector: its direction is the axis, its length the angle.
 
-    .. math:: \begin{pmatrix} \cos\alpha & -\sin\alpha & t_x \\
-        \sin\alpha & \cos\alpha & t_y \\ 0 & 0 & 1 \end{pmatrix}
+    .. math:: x_s = x_t \cos\alpha - y_t \sin\alpha + t_x, \quad
+        y_s = x_t \sin\alpha + y_t \cos\alpha + t_y
 
     Angles are in radians. y points down and the matrix maps output to input, so that a
     positive angle rotates the picture counter-clockwise. Translations are normalized.
@@ -76,8 +76,8 @@ class Similarity(_Undistorted):
     r"""Scale, rotation and translation: ``(s, angle, tx, ty)``, in volumes ``(s, rx,
     ry, rz, tx, ty, tz)``.
 
-    .. math:: \begin{pmatrix} s\cos\alpha & -s\sin\alpha & t_x \\
-        s\sin\alpha & s\cos\alpha & t_y \\ 0 & 0 & 1 \end{pmatrix}
+    .. math:: x_s = s \, (x_t \cos\alpha - y_t \sin\alpha) + t_x, \quad
+        y_s = s \, (x_t \sin\alpha + y_t \cos\alpha) + t_y
 
     s < 1 zooms in. Units and directions are those of :class:`Rigid`, and so is the
     limit: with the default ``aspect`` pixels are sheared where H != W. With the input's
