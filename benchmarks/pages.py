@@ -112,7 +112,8 @@ DENSE = """\
 FIXED = """
 - "deterministic": the time of our program compiled with `xla_gpu_deterministic_ops`,
   **divided by that of the ordinary one**, for rows whose gradients are sums over points
-  or images. Programs of more than 30 ms were run once, the others in turn."""
+  or images. Programs of more than 30 ms (10 steps: 600 ms) were run once, the others
+  in turn."""
 QUEUED = """\
 A measurement queues {} calls of a program, waits for the last result, and divides the
 time by their number."""

@@ -12,7 +12,7 @@ from .on_jax import DETERMINISTIC, Flags, Program
 from .timing import Thunk, in_turn
 
 Measured = dict[str, Any]
-IN_TURN = 0.03  # seconds that a call may take to be timed in turn, 20 at a time
+IN_TURN = 0.6  # seconds that all calls of a measurement may take to be timed in turn
 
 
 class Row(Protocol):
@@ -57,12 +57,12 @@ def measure(
 def measure_deterministic(row: Row, *, rounds: int, seconds: float) -> Measured:
     """Time our program in turn with the same under XLA's flag for determinism.
 
-    A program that takes more than ``IN_TURN`` is run once. XLA's deterministic
-    scatters may be loops over the points, which take a thousand times as long.
+    A program whose calls would take more than ``IN_TURN`` is run once. XLA's
+    deterministic scatters may be loops over the points.
     """
     ours, fixed = row.program(), row.program(DETERMINISTIC)
     taken = _seconds_of_one_call(fixed)
-    is_slow = taken > IN_TURN
+    is_slow = taken * fixed.calls > IN_TURN
     thunks = {"stn_jax": ours} if is_slow else {"stn_jax": ours, "deterministic": fixed}
     calls = ours.calls * row.steps
     times = in_turn(thunks, rounds=rounds, seconds=seconds, calls=calls)

@@ -22,6 +22,7 @@ from benchmarks import (
     gpu,
     malloc,
     on_jax,
+    packed,
     pages,
     parts,
     ratios,
@@ -221,6 +222,19 @@ def test_the_matrix_products_of_a_program():
     assert sorted(shapes) == [(3, 3), (3, 5), (3, 5)]
     back = jax.make_jaxpr(jax.grad(lambda a: (a @ b).sum()))(a).jaxpr
     assert (3, 3) in [x.shape for x in bounds.matrix_products(back)()]
+
+
+def test_the_packed_gather_samples_the_same(rng):
+    """Inside the image, at its border, and outside; with both gradients."""
+    image = rng.normal(size=(5, 6, 3)).astype(np.float32)
+    grid = rng.uniform(-1.8, 1.8, size=(9, 8, 2)).astype(np.float32)
+    bar = rng.normal(size=(9, 8, 3)).astype(np.float32)
+    out, pull = jax.vjp(packed.packed_sample, image, grid)
+    exact = image.astype(float), grid.astype(float)
+    np.testing.assert_allclose(out, references.bilinear_sample(*exact), atol=1e-5)
+    gradients = references.bilinear_gradients(*exact, bar.astype(float))
+    for ours, theirs in zip(pull(jnp.asarray(bar)), gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 # on a GPU
