@@ -72,6 +72,19 @@ def test_those_of_house_numbers_are():
     assert f"with {', '.join(errors[:-1])} and {errors[-1]}%" in page
 
 
+def test_those_of_parts_are():
+    results = ROOT / "docs" / "results"
+    documents = artifacts.read_json(results / "parts-cpu.json")
+    page = (ROOT / "docs" / "real-images.md").read_text()
+    assert tables.task_tables(documents) in page
+    errors = {d["models"][0]["model"]: d["models"][0] for d in documents}
+    assert f"validation error is {errors['cnn']['validation_error']:.2f}%" in page
+    for row in artifacts.read_json(results / "windows-parts-cpu.json")["rows"]:
+        model = row["model"].replace("st_cnn-attention", "ST-CNN")
+        cells = model, row["window"] + 1, f"{row['head']:.2f}", f"{row['body']:.2f}"
+        assert f"| {' | '.join(map(str, cells))} |" in page
+
+
 @pytest.mark.parametrize("name", ["longer-cpu", "paper-gpu"])
 def test_those_of_longer_runs_are(name):
     path = ROOT / "docs" / "results" / f"{name}.json"
