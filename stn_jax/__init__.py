@@ -25,6 +25,7 @@ own files in the same way::
     _batching    from one example to any leading axes
     coordinates  pixels <-> [-1, 1]; decides what align_corners means
     matrices     matrices of other libraries and conventions
+    world        matrices in world coordinates, as of medical volumes
     grids/       WHERE each output pixel is sampled
     sampling/    WHAT is sampled there
     transforms/  PARAMETERS -> grid: families of transformations
@@ -57,9 +58,10 @@ from .coordinates import identity_grid, inside, to_normalized, to_pixels
 # parameters from corresponding points
 from .fitting import fit_affine, fit_projective, fit_rank, fit_similarity, fit_tps
 
-# matrices of other conventions: pixels, align_corners, resolutions
+# matrices of other conventions: pixels, align_corners, resolutions, voxel spacings
 from . import matrices
 from .matrices import convert, from_pixel, to_pixel
+from .world import from_world
 
 # families of transformations, and their inverse at points
 from . import transforms
@@ -96,6 +98,7 @@ __all__ = [
     "flow_grid",
     "from_pixel",
     "from_rotation",
+    "from_world",
     "identity_grid",
     "inside",
     "invert_points",

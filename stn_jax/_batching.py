@@ -44,7 +44,7 @@ def lift(
         name: array.shape[: array.ndim - core]
         for (name, array), core in zip(arrays.items(), cores, strict=True)
     }
-    _check_broadcast(batches)
+    check_broadcast(batches)
     # of one rank, for users who forbid rank promotion in their programs
     rank = max(len(axes) for axes in batches.values())
     aligned = [
@@ -55,7 +55,8 @@ def lift(
     return run(function, signature, (*arrays,), (*(static or {}).items(),), *aligned)
 
 
-def _check_broadcast(batches: dict[str, tuple[int, ...]]) -> None:
+def check_broadcast(batches: dict[str, tuple[int, ...]]) -> None:
+    """The leading axes of arrays, by their names, must broadcast."""
     if _fit(*batches.values()):
         return
     batches = {name: axes for name, axes in batches.items() if axes}

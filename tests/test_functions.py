@@ -161,6 +161,13 @@ CASES |= {
         (THETA,),
         lambda: (np.linalg.inv(TO_PIXELS) @ FULL_THETA @ TO_PIXELS)[:2],
     ),
+    "from_world": (  # spacings of 2 in x: half the width of the output's axes
+        lambda theta: stn_jax.from_world(theta, (2.0, 1.0), jnp.ones(2), (5, 3)),
+        (THETA,),
+        lambda: (
+            np.linalg.inv(TO_PIXELS) @ np.diag([0.5, 1, 1]) @ FULL_THETA @ TO_PIXELS
+        )[:2],
+    ),
     "from_rotation": (  # 3 columns, 5 rows
         lambda angle: stn_jax.from_rotation(angle, (5, 3), zoom=0.5),
         (np.float32(0.4),),
