@@ -1,5 +1,7 @@
 """`from_world`: SimpleITK's resampling, SciPy's, and the definition are the oracles."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,7 +60,7 @@ def test_arrays_as_nibabel_loads_them(x64, rng, n, align_corners):
         order=1,
         mode="grid-constant",
     )
-    options = {"align_corners": align_corners}
+    options: Any = {"align_corners": align_corners}
     theta = from_world(matrix, start, end, size, output_size, order="ij", **options)
     out = sample(
         image[..., None], affine_grid(theta, output_size, **options), **options
@@ -90,7 +92,7 @@ def test_spacings(x64, rng, n):
     matrix = affine_for(rng, n)
     full = [np.diag(np.append(x, 1)) for x in (start, end)]
     theta = from_world(matrix, start, end, size, output_size)
-    expected = from_world(matrix, *full, size, output_size)
+    expected = from_world(matrix, full[0], full[1], size, output_size)
     np.testing.assert_allclose(theta, expected, atol=1e-12)
 
 
@@ -113,7 +115,9 @@ def test_batches_derivatives_and_tracing(x64, rng):
     assert theta.shape == (4, 3, 3, 4)
     one = from_world(matrix, start[2, 0], end[1], size, output_size)
     np.testing.assert_allclose(theta[2, 1], one, atol=1e-12)
-    traced = jax.jit(lambda *a: from_world(*a, size, output_size))(matrix, start, end)
+    traced = jax.jit(lambda m, s, e: from_world(m, s, e, size, output_size))(
+        matrix, start, end
+    )
     np.testing.assert_allclose(traced, theta, atol=1e-11)
     mapped = jax.vmap(lambda a: from_world(matrix, a, end[1], size, output_size))
     np.testing.assert_allclose(mapped(start[:, 0]), theta[:, 1], atol=1e-11)
@@ -122,7 +126,7 @@ def test_batches_derivatives_and_tracing(x64, rng):
         [matrix[:3], end[0]],
     )
     half = from_world(
-        matrix.astype(np.float32), np.ones(3, np.float32), [1, 1, 2], size
+        matrix.astype(np.float32), np.ones(3, np.float32), np.array([1, 1, 2]), size
     )
     assert half.dtype == jnp.float32
 
@@ -150,7 +154,8 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="leading axes must broadcast; got"):
         from_world(np.ones((2, 1, 1)) * eye, np.ones((3, 3)), spacing, size)
     for option in ("order", "direction"):
+        asked: Any = {option: "zyx"}
         with pytest.raises(ValueError, match=f"{option} must be one of"):
-            from_world(eye, spacing, spacing, size, **{option: "zyx"})
+            from_world(eye, spacing, spacing, size, **asked)
     with pytest.raises(TypeError, match="matrix must hold real numbers"):
         from_world(eye * 1j, spacing, spacing, size)
