@@ -66,10 +66,10 @@ test-gpu:
 # Doctests and the code of pages that are not executed, then the site. Everything anew: a page
 # that did not change may show a function that did.
 docs: $(VENV)/docs
-	rm -rf build/docs docs/api docs/examples
+	rm -rf build/docs build/doctrees docs/api docs/examples docs/notebooks
 	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m pytest -n auto -q \
 	  -m "not slow" stn_jax tests/test_docs.py tests/test_site.py
-	$(BIN)/python -m sphinx -W -q docs build/docs
+	$(BIN)/python -m sphinx -W -q -d build/doctrees docs build/docs
 	@echo "the documentation: build/docs/index.html"
 
 wheels: $(VENV)/dev

@@ -1,4 +1,4 @@
-"""The tables of a benchmark: for a terminal, as a page of the docs, in the README."""
+"""The tables of a benchmark: for a terminal, as a page, and its summary."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _left_out(reasons: dict[str, str]) -> str:
 
 
 def summary(document: dict[str, Any]) -> list[str]:
-    """The README's tables: median ratios to PyTorch's time, one line for each case.
+    """The tables of docs/speed.md: median ratios to PyTorch's time, one line for each case.
 
     The ratios of plain JAX stand in parentheses. The second table, of modules and
     training steps, is there if they were measured.

@@ -30,6 +30,7 @@ from stn_jax.transforms import Attention
 
 from . import report
 from .cases import CASES, Case
+from .packed import packed_sample
 
 CHIP = "v5e"
 
@@ -43,7 +44,9 @@ Made by `{command}` on {date} with jax {jax}, libtpu {libtpu}.
 - "forward" is the forward pass, "both" adds the gradients of image and grid,
   `Attention` is `warp` with that family.
 - "default" is `implementation=None`: matrix products for images of up to 64 x 64 pixels
-  and for axis-aligned families. "gather" is `implementation="gather"`.
+  and for axis-aligned families. "gather" is `implementation="gather"`: a gather for each
+  of the four neighbors. "packed" gathers the four at once, from an image of 2 x 2 windows
+  (`benchmarks/packed.py`), which the program makes first; the library does not use it.
 - "matmuls" counts the convolutions of the compiled program: this compiler represents a
   matrix product as a convolution.
 - "GFLOP" and "MB" are the compiler's estimates: multiplications and additions, and
@@ -69,7 +72,9 @@ def main(options: Options) -> None:
     lines = [head, ["---", "---", "---", *["---:"] * 5]]
     for case in CASES[:3]:  # the cases of small images
         for what in ("forward", "both", "Attention"):
-            for way in (None, "gather"):
+            for way in (None, "gather", "packed"):
+                if what == "Attention" and way == "packed":
+                    continue
                 counts = _counts(case, what, way, sharding)
                 line = [str(case), what, way or "default", *counts]
                 print(*line)
@@ -89,6 +94,8 @@ def _counts(
         return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
 
     def sample(image: jax.Array, grid: jax.Array) -> jax.Array:
+        if way == "packed":
+            return jax.vmap(packed_sample)(image, grid)
         return stn_jax.sample(image, grid, implementation=way)
 
     def both(image: jax.Array, grid: jax.Array, bar: jax.Array) -> tuple:

@@ -24,24 +24,33 @@
 # straighten digits, and shows what it finds. It runs on a GPU, a TPU or a CPU.
 
 # %%
-import os
+# Colab: install stn_jax, and keep Colab's versions, which fit its GPU and TPU
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 if "google.colab" in sys.modules:
-    # !git clone --quiet --depth 1 https://github.com/stn-jax/stn_jax
-    # %cd stn_jax
-    # keep Colab's versions, which fit its GPU and TPU
+    address, folder = "https://github.com/stn-jax/stn_jax", Path("/content/stn_jax")
+    clone = ["git", "clone", "--quiet", "--depth", "1", address, str(folder)]
+    if not folder.exists() and subprocess.run(clone).returncode:
+        raise RuntimeError(
+            f"{address} cannot be cloned. If it is not published yet, upload the "
+            f"repository as {folder}, and run this cell again."
+        )
     pins = [f"{name}=={version(name)}\n" for name in ("jax", "jaxlib", "flax", "numpy")]
-    Path("pins.txt").write_text("".join(pins))
-    # %pip install --quiet --constraint pins.txt --editable ".[train]"
-
-FAST = "STN_JAX_FAST" in os.environ  # set by the tests: only a few steps
+    Path("/tmp/pins.txt").write_text("".join(pins))
+    install = ["install", "--quiet", "--constraint", "/tmp/pins.txt", "--editable"]
+    install = [sys.executable, "-m", "pip", *install, f"{folder}[train]"]
+    subprocess.run(install, check=True)
+    sys.path.insert(0, str(folder))
 
 # %%
+import os
+
 import jax
 
+FAST = "STN_JAX_FAST" in os.environ  # set by the tests: only a few steps
 print(
     f"jax {jax.__version__} on {jax.default_backend()}: {jax.devices()[0].device_kind}"
 )

@@ -30,12 +30,17 @@ extensions = [
     "checks",
     "mathml",
     "names",
+    "notebooks",
     "objects",
 ]
-source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
+source_suffix = {
+    ".rst": "restructuredtext",
+    ".md": "myst-nb",
+    ".ipynb": "myst-nb",  # of colab/, copied by the extension notebooks
+}
 templates_path = ["_templates"]
 # sphinx-gallery writes the pages of gallery/ to examples/
-exclude_patterns = ["_*", "gallery", "pictures", "examples/*.ipynb"]
+exclude_patterns = ["_*", "gallery", "pictures", "examples/*.ipynb", "results"]
 
 # pages of text: every {code-cell} is executed, by the extension myst_nb
 nb_execution_mode = "force"
@@ -93,12 +98,14 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "min_reported_time": 600,
     "capture_repr": (),
+    "matplotlib_animations": (True, "jshtml"),
     "copyfile_regex": r"(?!)",
     "image_srcset": ["2x"],
     "thumbnail_size": (480, 480),
     "within_subsection_order": "ExampleTitleSortKey",
 }
 
+html_baseurl = "https://stn-jax.github.io/stn_jax/"
 html_theme = "furo"
 html_title = "stn_jax"
 html_static_path = ["_static"]

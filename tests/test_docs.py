@@ -5,7 +5,10 @@ import statistics
 import subprocess
 import sys
 import tomllib
+import types
 from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
 
 import jupytext
 import nbclient
@@ -19,7 +22,7 @@ from train.paper import ERRORS
 from train.storage import artifacts
 
 README = (ROOT / "README.md").read_text()
-NOTEBOOK = ROOT / "colab" / "spatial_transformer.ipynb"
+NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 
 
 def blocks(language, text=README):
@@ -59,8 +62,14 @@ def test_the_readmes_commands_exist():
 def test_the_results_are_the_committed_ones():
     path = ROOT / "docs" / "results" / "experiments-cpu.json"
     text = tables.task_tables(artifacts.read_json(path))
-    assert text in README
-    assert text in (ROOT / "docs" / "experiments.md").read_text()
+    assert text in (ROOT / "docs" / "experiments" / "distorted.md").read_text()
+    for model in ("model", "CNN", "ST-CNN affine"):
+        (row,) = re.findall(rf"^\| {model} \|.*$", text, re.M)
+        assert row in README
+
+
+def test_the_readme_is_a_page():
+    assert len(README.splitlines()) <= 100
 
 
 def test_those_of_house_numbers_are():
@@ -89,7 +98,7 @@ def test_those_of_parts_are():
 def test_those_of_longer_runs_are(name):
     path = ROOT / "docs" / "results" / f"{name}.json"
     text = tables.task_tables(artifacts.read_json(path))
-    assert text in (ROOT / "docs" / "experiments.md").read_text()
+    assert text in (ROOT / "docs" / "experiments" / "longer.md").read_text()
 
 
 def test_the_faults_are():
@@ -124,9 +133,14 @@ def test_the_times_of_warps_are():
     rows = artifacts.read_json(ROOT / "docs" / "results" / "warps-cpu.json")["rows"]
     ratios = {(row["case"], row["what"]): row["of_pytorch"][1] for row in rows}
     page = (ROOT / "docs" / "speed.md").read_text()
-    for case in {case for case, _ in ratios}:
+    lines = []
+    for case in dict.fromkeys(case for case, _ in ratios):
         cells = [f"{ratios[case, what]:.2f}" for what in ("forward", "grid", "both")]
-        assert f"| {case} | {' | '.join(cells)} |" in page
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    assert "\n".join(lines) in page
+    in_readme = re.findall(r"^\| \d+x\d+.*$", README, re.M)
+    assert len(in_readme) == 4
+    assert set(in_readme) <= set(lines)
 
 
 def test_the_costs_of_transformers_before_convolutions_are():
@@ -166,12 +180,13 @@ def test_the_least_errors_are_of_the_committed_results():
         ]
         return f"{min(ours):.2f} / {min(papers)}" if papers else ""
 
+    page = (ROOT / "docs" / "experiments" / "distorted.md").read_text()
     kinds = ("fcn", "cnn", "st_fcn", "st_cnn", "2xst_fcn")
     labels = ("FCN", "CNN", "ST-FCN", "ST-CNN", "2xST-FCN")
     for kind, label in zip(kinds, labels, strict=True):
         tasks = ("r", "rts", "p", "e", "tc", "addition")
         row = " | ".join([label, *(cell(task, kind) for task in tasks)])
-        assert f"| {row} |" in README
+        assert f"| {row} |" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -190,29 +205,75 @@ def anchors(text):
     return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_the_notebook_and_its_text_are_one():
-    text = jupytext.read(NOTEBOOK.with_suffix(".py"))
-    notebook = jupytext.read(NOTEBOOK)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_and_its_text_are_one(path):
+    text = jupytext.read(path.with_suffix(".py"))
+    notebook = jupytext.read(path)
     cells = [[(c.cell_type, c.source) for c in book.cells] for book in (text, notebook)]
     assert cells[0] == cells[1]
     assert not any(cell.get("outputs") for cell in notebook.cells)
 
 
-def test_the_notebook_leaves_colabs_jax_alone():
-    source = NOTEBOOK.with_suffix(".py").read_text()
-    assert "--constraint" in source
-    assert not re.search(r"pip install.*(-U|--upgrade)", source)
+def first_code(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return next(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def test_the_notebooks_install_in_the_same_way():
+    first, *others = map(first_code, NOTEBOOKS)
+    assert others == [first]
+
+
+@pytest.fixture
+def colab(monkeypatch):
+    """Colab as the first cell sees it: the commands it calls, and the status of git."""
+    commands, status = [], {"git": 0}
+
+    def run(command, check=False):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, status.get(command[0], 0))
+
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("colab"))
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return commands, status
+
+
+def test_the_first_cell_runs_twice_and_leaves_colabs_jax_alone(colab, monkeypatch):
+    commands, _ = colab
+    exec(first_code(NOTEBOOKS[0]), {})
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # cloned
+    exec(first_code(NOTEBOOKS[0]), {})
+    assert [command[0] for command in commands] == ["git", *[sys.executable] * 2]
+    assert commands[1] == commands[2]
+    assert "--constraint" in commands[1]
+    assert not {"-U", "--upgrade"} & set(commands[1])
+    pins = Path(commands[1][commands[1].index("--constraint") + 1]).read_text()
+    assert f"jax=={version('jax')}\n" in pins
+
+
+def test_the_first_cell_says_that_nothing_can_be_cloned(colab):
+    commands, status = colab
+    status["git"] = 128
+    with pytest.raises(RuntimeError, match=r"stn_jax cannot be cloned.* upload"):
+        exec(first_code(NOTEBOOKS[0]), {})
+    assert [command[0] for command in commands] == ["git"]
+
+
+PICTURES = {"spatial_transformer": 3, "own_images": 2}
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(monkeypatch):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("STN_JAX_FAST", "1")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook,
         timeout=300,
         kernel_name="python3",
-        resources={"metadata": {"path": ROOT}},
+        resources={"metadata": {"path": tmp_path}},
     )
     client.execute()
     pictures = [
@@ -221,4 +282,4 @@ def test_the_notebook_runs(monkeypatch):
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) == 3
+    assert len(pictures) == PICTURES[path.stem]

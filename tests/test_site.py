@@ -56,6 +56,7 @@ def built(tmp_path_factory):
     shutil.copy(ROOT / "docs" / "conf.py", site)
     for folder in ("_ext", "_templates", "_static"):
         shutil.copytree(ROOT / "docs" / folder, site / folder)
+    shutil.copytree(ROOT / "colab", site.parent / "colab")
     (site / "gallery").mkdir()
     header = "gallery/GALLERY_HEADER.rst"
     shutil.copy(ROOT / "docs" / header, site / header)
