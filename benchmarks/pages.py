@@ -158,7 +158,7 @@ def _left_out(reasons: dict[str, str]) -> str:
 
 
 def summary(document: dict[str, Any]) -> list[str]:
-    """The tables of docs/speed.md: median ratios to PyTorch's time, one line for each case.
+    """The tables of docs/speed.md: median ratios to PyTorch's time, case by case.
 
     The ratios of plain JAX stand in parentheses. The second table, of modules and
     training steps, is there if they were measured.

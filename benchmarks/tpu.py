@@ -44,9 +44,10 @@ Made by `{command}` on {date} with jax {jax}, libtpu {libtpu}.
 - "forward" is the forward pass, "both" adds the gradients of image and grid,
   `Attention` is `warp` with that family.
 - "default" is `implementation=None`: matrix products for images of up to 64 x 64 pixels
-  and for axis-aligned families. "gather" is `implementation="gather"`: a gather for each
-  of the four neighbors. "packed" gathers the four at once, from an image of 2 x 2 windows
-  (`benchmarks/packed.py`), which the program makes first; the library does not use it.
+  and for axis-aligned families. "gather" is `implementation="gather"`: a gather for
+  each of the four neighbors. "packed" gathers the four at once, from an image of 2 x 2
+  windows, which the program makes first (`benchmarks/packed.py`); the library does not
+  use it.
 - "matmuls" counts the convolutions of the compiled program: this compiler represents a
   matrix product as a convolution.
 - "GFLOP" and "MB" are the compiler's estimates: multiplications and additions, and

@@ -38,15 +38,17 @@ def on_box(key, n):
 
 
 # %%
-# "bicubic" is smooth enough for a loss on the gradient. The second derivative of
-# "bilinear" along an axis is zero, so that the loss would not reach its features.
+# "catmull_rom" has a continuous gradient. That of "bilinear" jumps at the centers of
+# pixels, and so would the gradient of the distance.
 
 
 def distance(params, points):
     """The learned distance of points ``(n, 3)``; at first from a sphere."""
     planes, hidden, out = params
     pairs = jnp.stack([points[:, :2], points[:, 1:], points[:, ::2]])  # xy, yz, xz
-    features = sample(planes, pairs[:, None], method="bicubic", padding_mode="border")
+    features = sample(
+        planes, pairs[:, None], method="catmull_rom", padding_mode="border"
+    )
     activations = jnp.tanh(features.sum(axis=0)[0] @ hidden)
     return jnp.linalg.norm(points, axis=-1) - 0.5 + activations @ out
 
