@@ -10,7 +10,8 @@
 #   make bench-gpu    times all on a GPU with the machine's own jax and PyTorch, in less than
 #                     ten minutes, and writes docs/benchmarks-gpu.md
 #   make test-gpu     tests values, gradients, precision and determinism on a GPU
-#   make docs         builds the documentation into build/docs, and checks it
+#   make docs         tests the code of the documentation, and builds it into build/docs
+#   make site         builds it without the tests
 #   make wheels       builds the wheels into dist/ and checks them in clean environments
 #                     (NEWEST=PYTHON: also with the newest jax, under Python 3.12 or later)
 #   make lint         runs ruff and pyright, and checks the workflows
@@ -23,7 +24,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-slow test-faults soak bench bench-all bench-gpu test-gpu docs wheels \
+.PHONY: demo test test-slow test-faults soak bench bench-all bench-gpu test-gpu docs site wheels \
   lint clean
 .DELETE_ON_ERROR:
 
@@ -63,13 +64,16 @@ bench-gpu:
 test-gpu:
 	PYTHONPATH=.:tests $(PYTHON) tests/gpu.py
 
-# Doctests and the code of pages that are not executed, then the site. Everything anew: a page
-# that did not change may show a function that did.
+# Doctests and the code of pages that are not executed, then the site.
 docs: $(VENV)/docs
-	rm -rf build/docs build/doctrees docs/api docs/examples docs/notebooks
 	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m pytest -n auto -q \
 	  -m "not slow" stn_jax tests/test_docs.py tests/test_site.py
-	$(BIN)/python -m sphinx -W -q -d build/doctrees docs build/docs
+	$(MAKE) site VENV=$(VENV)
+
+# Everything anew: a page that did not change may show a function that did.
+site: $(VENV)/docs
+	rm -rf build/docs build/doctrees docs/api docs/examples docs/notebooks
+	$(BIN)/python -m sphinx -W -q -j auto -d build/doctrees docs build/docs
 	@echo "the documentation: build/docs/index.html"
 
 wheels: $(VENV)/dev

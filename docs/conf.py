@@ -44,7 +44,7 @@ exclude_patterns = ["_*", "gallery", "pictures", "examples/*.ipynb", "results"]
 
 # pages of text: every {code-cell} is executed, by the extension myst_nb
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds for a cell; a notebook of colab/ trains
 nb_execution_show_tb = True
 nb_output_stderr = "warn"
 nb_merge_streams = True
@@ -99,6 +99,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 600,
     "capture_repr": (),
     "matplotlib_animations": (True, "jshtml"),
+    "parallel": True,  # as many as sphinx -j
     "copyfile_regex": r"(?!)",
     "image_srcset": ["2x"],
     "thumbnail_size": (480, 480),
