@@ -103,7 +103,7 @@ sphinx_gallery_conf = {
     "copyfile_regex": r"(?!)",
     "image_srcset": ["2x"],
     "thumbnail_size": (480, 480),
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "order.FirstThese",
 }
 
 html_baseurl = "https://stn-jax.github.io/stn_jax/"

@@ -48,6 +48,8 @@ def link_colab(app, doctree, page):
 
 def source_of(app, page):
     """The file with the code of a page, or None: the script or the page of text."""
+    if page == "index":
+        return None
     folder, name = Path(page).parent.name, Path(page).name
     if folder == "examples":
         script = Path(app.srcdir, "gallery", f"{name}.py")

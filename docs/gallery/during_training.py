@@ -29,6 +29,7 @@ canvas, window = (24, 24), (12, 12)
 family = Similarity()  # scale, angle, translation
 
 
+@jax.jit
 def distorted(key, images):
     """Put each digit on a canvas. Return the canvases, and the place of each digit."""
     random = jax.random.uniform(key, (len(images), 4), minval=-1)

@@ -31,6 +31,7 @@ place = Attention()  # a scale and a translation
 crop = Attention(scale=10 / 24)  # the translation alone
 
 
+@jax.jit
 def scattered(key, images, reach=1.0):
     """Put each digit on a canvas. Return the canvases and the digits' centers."""
     centers = jax.random.uniform(key, (len(images), 2), minval=-2 / 3, maxval=2 / 3)
@@ -73,8 +74,8 @@ def train_step(model, optimizer, key, reach):
     optimizer.update(model, nnx.grad(loss_of)(model))
 
 
-for step, key in enumerate(jax.random.split(jax.random.key(1), 1200)):
-    train_step(model, optimizer, key, jnp.minimum(step / 600, 1))
+for step, key in enumerate(jax.random.split(jax.random.key(1), 1000)):
+    train_step(model, optimizer, key, jnp.minimum(step / 500, 1))
 
 # %%
 # New digits. Above: the canvas, and the window that the transformer chose. Below: what
