@@ -169,7 +169,6 @@ model = Classifier(images.shape[1:], len(data.classes), nnx.Rngs(0))
 
 # %%
 steps, batch = (20 if FAST else 1_500), 64
-rates = {"transformer": 3e-4, "rest": 2e-3}
 
 
 def part_of(path, _):
@@ -178,17 +177,12 @@ def part_of(path, _):
     return "transformer" if is_of_transformer else "rest"
 
 
-optimizer = nnx.Optimizer(
-    model,
-    optax.multi_transform(
-        {
-            name: optax.adam(optax.cosine_decay_schedule(rate, steps))
-            for name, rate in rates.items()
-        },
-        lambda params: jax.tree_util.tree_map_with_path(part_of, params),
-    ),
-    wrt=nnx.Param,
+adam = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
+scales = {"transformer": optax.scale(0.15), "rest": optax.identity()}
+lowered = optax.multi_transform(
+    scales, lambda params: jax.tree_util.tree_map_with_path(part_of, params)
 )
+optimizer = nnx.Optimizer(model, optax.chain(adam, lowered), wrt=nnx.Param)
 
 
 @nnx.jit
