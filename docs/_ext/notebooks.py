@@ -1,7 +1,7 @@
 """Pages with code as notebooks, which open in Colab.
 
 The site has a notebook for each script of gallery/, and for each page whose cells are
-executed: notebooks/NAME.ipynb, without outputs. Its first cell is that of the notebooks
+executed: notebooks/FOLDER-NAME.ipynb, without outputs. Its first cell is that of the notebooks
 in colab/, which installs stn_jax in Colab. A link below the title of a page opens its
 notebook in Colab, from the branch gh-pages, to which a workflow pushes the site.
 
@@ -40,10 +40,15 @@ def link_colab(app, doctree, page):
     if source_of(app, page) is None:
         return
     title = next(doctree.findall(nodes.title))
-    target = f"{BRANCH}/{FOLDER}/{Path(page).name}.ipynb"
+    target = f"{BRANCH}/{FOLDER}/{notebook_of(page)}"
     link = nodes.reference("", "Open in Colab", refuri=target)
     line = nodes.paragraph("", "", link, classes=["colab"])
     title.parent.insert(title.parent.index(title) + 1, line)
+
+
+def notebook_of(page):
+    """Its name, with the folder: how-to/ and examples/ both have a page on lenses."""
+    return f"{page.replace('/', '-')}.ipynb"
 
 
 def source_of(app, page):
@@ -78,7 +83,7 @@ def write_notebooks(app, exception):
         install = nbformat.v4.new_code_cell(first.source)
         notebook.cells.insert(0, install)
         notebook = nbformat.v4.upgrade(notebook)
-        nbformat.write(notebook, folder / f"{Path(page).name}.ipynb")
+        nbformat.write(notebook, folder / notebook_of(page))
 
 
 def first_notebook():
