@@ -1,9 +1,10 @@
 """Pages with code as notebooks, which open in Colab.
 
 The site has a notebook for each script of gallery/, and for each page whose cells are
-executed: notebooks/FOLDER-NAME.ipynb, without outputs. Its first cell is that of the notebooks
-in colab/, which installs stn_jax in Colab. A link below the title of a page opens its
-notebook in Colab, from the branch gh-pages, to which a workflow pushes the site.
+executed: notebooks/FOLDER-NAME.ipynb, without outputs. Its first cell is that of the
+notebooks in colab/, which installs stn_jax in Colab. A link below the title of a page
+opens its notebook in Colab, from the branch gh-pages, to which a workflow pushes the
+site.
 
 The notebooks in colab/ are pages themselves, with their outputs.
 """
