@@ -182,7 +182,7 @@ def axis_of_centers(n: int, align_corners: bool) -> np.ndarray:
 def axis_to_pixels(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
     """Convert normalized coordinates on an axis of ``n`` pixels to pixels."""
     center, half = center_and_half(n, align_corners)
-    return _keep_infinite(x, x * half + center, half)
+    return keep_infinite(x, x * half + center, half)
 
 
 def at_finite(
@@ -206,7 +206,7 @@ def axis_displacement(d: jax.Array, n: int, align_corners: bool) -> jax.Array:
 
 def _axis_to_normalized(x: jax.Array, n: int, align_corners: bool) -> jax.Array:
     center, half = center_and_half(n, align_corners)
-    return _keep_infinite(x, (x - center) / half if half else x * 0, half)
+    return keep_infinite(x, (x - center) / half if half else x * 0, half)
 
 
 def center_and_half(n: int, align_corners: bool) -> tuple[float, float]:
@@ -214,7 +214,7 @@ def center_and_half(n: int, align_corners: bool) -> tuple[float, float]:
     return (n - 1) / 2, ((n - 1) if align_corners else n) / 2
 
 
-def _keep_infinite(x: jax.Array, converted: jax.Array, half: float) -> jax.Array:
+def keep_infinite(x: jax.Array, converted: jax.Array, half: float) -> jax.Array:
     """Undo the conversion of infinite coordinates on an axis without extent, where
     they would become infinity times zero, NaN.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..coordinates import axis_inside, axis_to_pixels
+from ..coordinates import axis_inside, center_and_half, keep_infinite
 from .kernels import Kernel, nearest_pixels
 from .padding import RULES
 
@@ -40,11 +40,17 @@ class Axis(NamedTuple):
     def to_pixels(self, x: jax.Array) -> jax.Array:
         """Convert coordinates to pixels, within what int32 can index.
 
-        The clip stops the gradient of what is infinitely far away.
+        The clip stops the gradient of what is infinitely far away. It also keeps
+        compilers from fusing the product and the sum into one operation that rounds
+        once. XLA computes the pixels' indices in one loop and their weights in another.
+        If it fused them in only one of the two, then a point at a pixel could get the
+        index of one neighbor and the weight of the other.
         """
-        if self.coordinates == "normalized":
-            x = axis_to_pixels(x, self.n, self.align_corners)
-        return jnp.clip(x, -LIMIT, LIMIT)
+        if self.coordinates == "pixel":
+            return jnp.clip(x, -LIMIT, LIMIT)
+        center, half = center_and_half(self.n, self.align_corners)
+        product = keep_infinite(x, x * half, half)
+        return jnp.clip(product, -LIMIT / 2, LIMIT / 2) + center
 
     def inside(self, x: jax.Array) -> jax.Array:
         """Whether coordinates are inside the image along this axis."""

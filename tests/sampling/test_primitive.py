@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stn_jax import Kernel, bilinear_sample, sample
+from stn_jax import Kernel, bilinear_sample, flow_grid, sample
 from stn_jax.sampling.gather import gather_sum
 from stn_jax.sampling.kernels import METHODS
 from stn_jax.sampling.padding import RULES
@@ -257,6 +257,37 @@ def test_the_transpose_in_the_image(rng, method, implementation):
     image_bar, gradient, expected = products(image, bar)
     chex.assert_trees_all_close(image_bar, gradient, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose((image * image_bar).sum(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("level", [0, 3])
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_a_whole_shift_is_exact_however_xla_compiles_it(rng, method, level):
+    """Points at pixels, the hardest ones for floor: rounding may not part the index of
+    a pixel from its weight.
+
+    The grid is computed in the same program or given. The sums are NumPy's.
+    """
+    (h, w), (dx, dy) = (60, 320), (-6, 2)
+    image = rng.uniform(size=(h, w, 4)).astype(np.float32)
+    flow = np.broadcast_to(np.float32([dx, dy]), (h, w, 2))
+    y, x = np.mgrid[max(-dy, 0) : h - max(dy, 0), max(-dx, 0) : w - max(dx, 0)]
+    moved, back = np.zeros_like(image), np.zeros_like(image)
+    moved[y, x] = image[y + dy, x + dx]
+    np.add.at(back, (y + dy, x + dx), image[y, x])
+
+    def both(image, grid):
+        out, transpose = jax.vjp(lambda im: sample(im, grid, method=method), image)
+        return out, transpose(image)[0]
+
+    for function, points in (
+        (both, flow_grid(flow)),
+        (lambda image, flow: both(image, flow_grid(flow)), jnp.asarray(flow)),
+    ):
+        lowered = jax.jit(function).lower(image, points)
+        options = {"xla_backend_optimization_level": level}
+        program = lowered.compile(compiler_options=options)
+        for found, expected in zip(program(image, points), (moved, back), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_the_transpose_of_a_custom_kernel_and_under_vmap(rng):
