@@ -233,7 +233,13 @@ def _supersampled(
     k: int,
 ) -> jax.Array:
     """The means of k samples along each axis of an output pixel."""
-    image = as_image(image)
+    image = as_image(image, discrete=True)
+    if not jnp.issubdtype(image.dtype, jnp.inexact):
+        raise TypeError(
+            "image must be floating, since supersample averages samples; got dtype "
+            f"{image.dtype}. Leave supersample out, or warp the share of each label: "
+            "jax.nn.one_hot(labels, classes)"
+        )
     size = as_size(size, ndims=(getattr(transform, "ndim", 2),))
     finer = tuple(k * n for n in size)
     if sampler.align_corners:  # without, the finer pixels are the subpixels already

@@ -41,7 +41,9 @@ def sample(
         w, 3)``, last axis ``(x, y, z)``, for volumes. The leading axes broadcast
         against the image's, without a copy of the image.
       method: the kernel: "nearest", "bilinear", "bicubic", "catmull_rom", "lanczos3",
-        "bspline2" to "bspline5", or a :class:`~stn_jax.Kernel`.
+        "bspline2" to "bspline5", or a :class:`~stn_jax.Kernel`. "bicubic" is
+        PyTorch's (slope -0.75); second derivatives are closer under "catmull_rom"
+        (slope -0.5, exact for parabolas) and "bspline3".
       padding_mode: "zeros", "constant", "border", "reflection" or "wrap"; one for all
         axes, or one for each in image order.
       fill_value: a number, or one for each channel ``(C,)``.
