@@ -50,7 +50,7 @@ class Axis(NamedTuple):
             return jnp.clip(x, -LIMIT, LIMIT)
         center, half = center_and_half(self.n, self.align_corners)
         product = keep_infinite(x, x * half, half)
-        return jnp.clip(product, -LIMIT / 2, LIMIT / 2) + center
+        return jnp.clip(product, -LIMIT, LIMIT / 2) + center  # center <= LIMIT / 2
 
     def inside(self, x: jax.Array) -> jax.Array:
         """Whether coordinates are inside the image along this axis."""
