@@ -86,12 +86,20 @@ def test_those_of_parts_are():
     documents = artifacts.read_json(results / "parts-cpu.json")
     page = (ROOT / "docs" / "real-images.md").read_text()
     assert tables.task_tables(documents) in page
-    errors = {d["models"][0]["model"]: d["models"][0] for d in documents}
-    assert f"validation error is {errors['cnn']['validation_error']:.2f}%" in page
+    models = [d["models"][0] for d in documents]
+    first, second, third = (
+        f"{m['validation_error']:.2f}" for m in models if m["model"] == "cnn"
+    )
+    assert f"are in the range above: {first}, {second} and {third}%" in page
+    first, second, third = (
+        f"{m['test_error']:.2f}" for m in models if m["model"] == "2xst_cnn-attention"
+    )
+    assert f"seeds 0, 1 and 2 are {first}, {second} and {third}%" in page
     for row in artifacts.read_json(results / "windows-parts-cpu.json")["rows"]:
         model = row["model"].replace("st_cnn-attention", "ST-CNN")
-        cells = model, row["window"] + 1, f"{row['head']:.2f}", f"{row['body']:.2f}"
-        assert f"| {' | '.join(map(str, cells))} |" in page
+        numbers = row["seed"], row["window"] + 1
+        shares = f"{row['head']:.2f}", f"{row['body']:.2f}"
+        assert f"| {' | '.join(map(str, (model, *numbers, *shares)))} |" in page
 
 
 @pytest.mark.parametrize("name", ["longer-cpu", "paper-gpu"])
