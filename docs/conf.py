@@ -9,6 +9,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 # also for the pages that are executed
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MATPLOTLIBRC"] = str(DOCS / "matplotlibrc")
+os.environ.pop("MPLBACKEND", None)  # a page's kernel draws into the page
 
 import stn_jax  # noqa: E402
 
