@@ -107,8 +107,8 @@ def _caption(documents: Sequence[Document]) -> str:
     over = "mean and standard deviation over the seeds" if len(seeds) > 1 else "seed"
     devices = sorted({document["device"] for document in documents})
     versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
-    kernels = sorted({document.get("sampler", PLAIN) for document in documents})
-    kernels = "".join(f", sampled by {name}" for name in kernels if name != PLAIN)
+    samplers = sorted({document.get("sampler", PLAIN) for document in documents})
+    sampled = "" if samplers == [PLAIN] else f", sampled by {' and '.join(samplers)}"
     return (
         f"Test error in %, ours / the paper's: {over} {', '.join(map(str, seeds))}, "
         f"on {first['data']['test_images']:,} test images of {first['data']['name']}; "
@@ -117,7 +117,7 @@ def _caption(documents: Sequence[Document]) -> str:
         f"schedule {config['schedule']}: "
         f"{config['steps']:,} steps of {config['batch_size']} images"
         f"{_unusual(config)}. {_chosen_on(first)}. {trainings} of {time} together, "
-        f"on {', '.join(devices)}{kernels}; {dates}; {versions}."
+        f"on {', '.join(devices)}{sampled}; {dates}; {versions}."
     )
 
 
