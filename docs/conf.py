@@ -33,6 +33,7 @@ extensions = [
     "names",
     "notebooks",
     "objects",
+    "picture_first",
 ]
 source_suffix = {
     ".rst": "restructuredtext",

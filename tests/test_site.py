@@ -47,12 +47,34 @@ FAULTS = {
         [(None, "no_such_grid")],
     ),
 }
+# a script of the gallery without faults, which draws at its end
+DRAWS = """\"\"\"
+It draws
+========
+
+It is introduced.
+\"\"\"
+
+first = 1
+
+# %%
+# Then it draws.
+
+import matplotlib.pyplot as plt
+
+plt.plot([first, 2])
+
+# %%
+# At last it checks.
+
+assert first == 1
+"""
 TREE = "```{toctree}\nfails\nundrawn\nequation\nreference\nexamples/index\n```"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The exit status and the messages of a build of a site with these faults."""
+    """The exit status and messages of a build with these faults, and its folder."""
     site = tmp_path_factory.mktemp("site")
     shutil.copy(ROOT / "docs" / "conf.py", site)
     for folder in ("_ext", "_templates", "_static"):
@@ -65,19 +87,20 @@ def built(tmp_path_factory):
     shutil.copy(ROOT / "docs" / header, site / header)
     for name, (text, _) in FAULTS.items():
         (site / name).write_text(text.replace("{MORE}", TREE))
+    (site / "gallery" / "draws.py").write_text(DRAWS)
     command = [sys.executable, "-m", "sphinx", "-W", "-q", site, site / "html"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, done.stderr
+    return done.returncode, done.stderr, site / "html"
 
 
 def test_the_build_fails(built):
-    status, _ = built
+    status, *_ = built
     assert status != 0
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named_with_its_line(built, name):
-    _, messages = built
+    _, messages, _ = built
     for line, what in FAULTS[name][1]:
         at = re.escape(f"/{name}:{line}" if line else "")
         pattern = rf"{at}.*WARNING: .*{re.escape(what)}"
@@ -85,15 +108,29 @@ def test_a_fault_is_named_with_its_line(built, name):
 
 
 def test_a_script_of_the_gallery_that_fails_is_named_with_its_line(built):
-    _, messages = built
+    _, messages, _ = built
     assert re.search(r'gallery/fails\.py", line 9', messages), messages
 
 
 def test_a_public_name_without_a_page_is_named_with_its_definition(built):
-    _, messages = built
+    _, messages, _ = built
     found = re.search(r"/(\w+)\.py:(\d+): WARNING: stn_jax\.warp has no page", messages)
     assert found
     assert found[1] == "warping"
     source = (ROOT / "stn_jax" / "warping.py").read_text().splitlines()
     assert source[int(found[2]) - 1] == "def warp("
     assert "stn_jax.affine_grid has no page" not in messages
+
+
+def test_the_picture_of_a_script_stands_above_its_code(built):
+    *_, html = built
+    page = (html / "examples" / "draws.html").read_text()
+    parts = re.findall(r"It is introduced|sphx_glr_draws_001.png\"|<pre>|Then it", page)
+    assert parts == [
+        "It is introduced",
+        'sphx_glr_draws_001.png"',
+        "<pre>",
+        "Then it",
+        "<pre>",
+        "<pre>",
+    ]

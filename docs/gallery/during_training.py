@@ -5,6 +5,10 @@ Where the transformer looks during training
 Digits are rotated, scaled and shifted. A transformer stands before a linear classifier,
 and both are trained together, on the classes alone. At the start its window is the
 whole canvas. During the training the windows turn to the digits, and shrink to them.
+
+In the picture are three digits that are not in the training, with the outlines of their
+windows. Below each is what the classifier gets. The title is the step, and the share of
+all new digits that are classified correctly.
 """
 
 import jax
@@ -88,9 +92,7 @@ for step, key in enumerate(jax.random.split(jax.random.key(1), 400), start=1):
 params, accuracy = (np.stack(column) for column in zip(*kept, strict=True))
 
 # %%
-# Three new digits, with the outline of the transformer's window. Below each is what the
-# classifier gets. The title is the step, and the share of all new digits that are
-# classified correctly.
+# We draw six of the steps.
 
 grids = np.asarray(family.grid(params[:, :4], window))  # (26, 4, 12, 12, 2)
 warped = np.asarray(warp(new[:4], family, params[:, :4], window))

@@ -5,6 +5,9 @@ A photograph through a lens
 A lens moves each point along its radius: from r to r (1 + k1 r² + k2 r⁴). Straight
 lines become curves. We define this family, find its two coefficients from a card of
 dots whose rows and columns are straight, and straighten a photograph.
+
+Left: the pictures through the lens. On the photograph is the lattice that the
+straightened one samples. Right: straightened. The lines join the detected dots.
 """
 
 import jax
@@ -125,8 +128,7 @@ found, errors = calibrate(lens.identity)
 straight = warp(picture, lens, found, method="bicubic")
 
 # %%
-# Left: the pictures through the lens. On the photograph is the lattice that the
-# straightened one samples. Right: straightened. The lines join the detected dots.
+# With the coefficients, the family straightens both pictures.
 
 figure, axes = plt.subplots(2, 2, figsize=(8, 5.6), layout="constrained")
 draw_image(picture_of_card, axes=axes[0, 0]).axes.set_title("through the lens")

@@ -6,6 +6,10 @@ Two pictures of a flower. The second is rotated, zoomed, shifted and bent by wav
 it is darker, flatter and noisy. We look for the transformation of the first that
 matches the second: first a similarity, then a thin plate spline. The gradient of the
 match passes through :func:`~stn_jax.warp` to the parameters.
+
+In the picture, above: the second picture; the first one, with the lattice that the
+spline samples; the first one warped by the spline. Below: the difference from the
+second picture before, after the similarity, and after the spline.
 """
 
 from functools import partial
@@ -81,9 +85,7 @@ fine, trace_3 = register(spline, start, 72, 0.01)
 found, trace_4 = register(spline, fine, 144, 0.003)
 
 # %%
-# Above: the second picture; the first one, with the lattice that the spline samples;
-# the first one warped by the spline. Below: the difference from the second picture
-# before, after the similarity, and after the spline. Both are standardized for it.
+# To draw a difference, we standardize both pictures.
 
 
 def difference(family, params):

@@ -7,6 +7,10 @@ its right half. The class is the pair. :class:`~stn_jax.nnx.ParallelSpatialTrans
 samples two windows, and one classifier classifies both. It also learns from single
 scans, in the middle of a window. The training does not get the places of the digits,
 yet the windows learn to frame them.
+
+The picture shows digits that are not in the training. Below each image are the contents
+of both windows, in the left column before the training. The titles are the classes that
+the classifier predicts.
 """
 
 import jax
@@ -108,8 +112,7 @@ for step, key in enumerate(jax.random.split(jax.random.key(1), 500)):
 params = model.windows.localize(images)
 
 # %%
-# The images show digits that the training has not seen. Below are the contents of both
-# windows, in the left column before the training. The titles are the classifier's.
+# Before and after the training, on new digits.
 
 found = model(images).argmax(axis=-1)
 figure, axes = plt.subplots(3, 6, figsize=(8, 4.5), layout="constrained")

@@ -6,6 +6,9 @@ A digit of 8 x 8 pixels lies anywhere on a canvas of 24 x 24. A linear classifie
 only 10 x 10 pixels of it. The transformer chooses which: its network predicts the place
 of the window. Nobody tells it where the digits are. It learns their places from their
 classes, since the gradient of the classifier's loss passes through the sampler.
+
+In the picture, above: the canvas, and the window that the transformer chose. Below:
+what the classifier gets.
 """
 
 import jax
@@ -78,8 +81,7 @@ for step, key in enumerate(jax.random.split(jax.random.key(1), 1000)):
     train_step(model, optimizer, key, jnp.minimum(step / 500, 1))
 
 # %%
-# New digits. Above: the canvas, and the window that the transformer chose. Below: what
-# the classifier gets.
+# Where does it look, on digits that it has not seen?
 
 new, centers = scattered(jax.random.key(2), images[test])
 params = model.transformer.localize(new)

@@ -7,6 +7,9 @@ samples each plane at two of its coordinates, and a small network turns the sum 
 distance. The network knows points of a rounded box with their normals. Everywhere else
 it knows one law: the gradient of a distance has length 1. This eikonal loss holds a
 derivative, so training it takes second derivatives of the sampler.
+
+The picture shows two slices of the learned distance. The black lines are its zeros, the
+dashed ones those of the box.
 """
 
 import jax
@@ -94,8 +97,7 @@ def train(params, keys):
 trained, losses = train(params, jax.random.split(keys[3], 400))
 
 # %%
-# Two slices of the learned distance. The black lines are its zeros, the dashed ones
-# those of the box. Away from the box the distance comes from the eikonal loss.
+# Away from the box the distance comes from the eikonal loss alone.
 
 side = np.linspace(-1, 1, 101, dtype=np.float32)
 a, b = np.meshgrid(side, side)
