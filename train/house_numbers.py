@@ -1,8 +1,9 @@
 """House numbers of our own, drawn with the digits of a batch: a twin of SVHN.
 
 Images have the shapes and labels of SVHN's: 64x64 pixels with a number that fills most
-of the image, or 128x128 with a number of the same size anywhere. A label has five
-places; class 0 is a place without a digit, and class 1 is the first of the digits.
+of the image, or 128x128, with a number of the same size in the middle and as much again
+around it. A label has five places; class 0 is a place without a digit, and class 1 is
+the first of the digits.
 
 Lengths in pixels are for digits of 28x28, which are drawn at about twice their size.
 """
@@ -21,6 +22,7 @@ PLACES = 5
 COUNTS = (0.2, 0.4, 0.25, 0.1, 0.05)  # chances of one to five digits
 PITCH = 0.68  # from digit to digit, in widths of an image of a digit
 CONTRAST = 0.3  # least difference of brightness between a number and the background
+WITHIN = 64  # pixels of height and of width that a number lies in
 STROKES, NEIGHBORS = 3, 1  # distractors for each 64x64 pixels, neighbors of a number
 
 
@@ -95,7 +97,8 @@ def _placed(
 ) -> jax.Array:
     """A strip's number on the canvas, sized, slanted, turned: ``(side, side, 1)``.
 
-    It is 36 to 48 pixels high, as wide as suits, and at most 60 wide.
+    It is 36 to 48 pixels high, as wide as suits, and at most 60 wide. It lies within
+    the middle 64x64 pixels, but for the corners of one that is turned.
     """
     size_key, width_key, slant_key, turn_key, place_key = jax.random.split(key, 5)
     high = jax.random.uniform(size_key, minval=36.0, maxval=48.0)
@@ -110,7 +113,7 @@ def _placed(
     turned = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
     slanted = jnp.stack([jnp.stack([jnp.ones(()), slant]), jnp.array([0.0, 1.0])])
     back = jnp.linalg.inv(turned @ slanted @ jnp.diag(stretch))
-    room = jnp.maximum(side - jnp.stack([wide, high]), 0) / 2
+    room = jnp.maximum(WITHIN - jnp.stack([wide, high]), 0) / 2
     center = room * jax.random.uniform(place_key, (2,), minval=-1)
     middle = (count - PLACES) / 2 * PITCH * width  # of the digits, from the strip's
     origin = jnp.stack([middle, jnp.zeros(())])

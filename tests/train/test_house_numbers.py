@@ -99,20 +99,26 @@ def test_a_placed_number_reads_from_left_to_right_within_the_image(side):
     assert np.std(angles) > 0.03  # each number is turned by an angle of its own
 
 
-def test_numbers_of_128_pixels_lie_anywhere_and_have_the_size_of_the_others():
-    full = jnp.ones((5, 28, 28, 1))
-    areas, centers = {}, []
-    for side in (64, 128):
-        place = jax.jit(
-            lambda key, side=side: numbers._placed(
-                key, numbers._side_by_side(full, jnp.asarray(2)), 2, (28, 28), side
+def test_an_image_of_128_pixels_shows_twice_the_height_and_width_around_the_number():
+    full = jnp.zeros((5, 28, 28, 1)).at[:, 4:24, 4:24].set(1)  # as digits fill it
+    small, large = (
+        jax.jit(
+            lambda key, count, side=side: numbers._placed(
+                key, numbers._side_by_side(full, count), count, (28, 28), side
             )
         )
-        images = [np.asarray(place(jax.random.key(i)))[..., 0] for i in range(40)]
-        areas[side] = np.mean([image.sum() for image in images])
-        centers += [center_of_mass(image) for image in images if side == 128]
-    assert 0.8 < areas[64] / areas[128] < 1.05  # the smaller cuts some margins off
-    assert np.ptp(centers, axis=0).min() > 50
+        for side in (64, 128)
+    )
+    centers, within, total = [], 0, 0
+    for i in range(40):
+        key, count = jax.random.key(i), jnp.asarray(1 + i % 5)
+        image = np.asarray(large(key, count))[..., 0]
+        middle = image[32:96, 32:96]
+        np.testing.assert_allclose(middle, small(key, count)[..., 0], atol=1e-4)
+        within, total = within + middle.sum(), total + image.sum()
+        centers.append(center_of_mass(image))
+    assert within > 0.97 * total
+    assert 10 < np.ptp(centers, axis=0).max() < 40  # places of their own
 
 
 def test_a_number_contrasts_with_its_background():
