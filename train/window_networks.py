@@ -31,6 +31,7 @@ DEPTH = 50  # of the ResNet
 WIDTHS = {0: 25, 2: 16, 4: 11}  # of the lean backbones, by the number of windows
 LOCALIZATION = 8  # width of the lean localization network's backbone
 he_normal = nnx.initializers.he_normal()
+leaky_relu = partial(nnx.leaky_relu, negative_slope=0.1)
 
 
 class LeanBackbone(nnx.Module):
@@ -105,7 +106,9 @@ class WholeCNN(nnx.Module):
 class WindowLocalization(nnx.Module):
     """A backbone, a convolution of 1x1 to ``channels``, and a fully connected layer.
 
-    In the paper both have 128.
+    In the paper both have 128. It does not name the activations. Under ReLUs, all
+    features of a lean network could become zero for all images, and the windows stood
+    still for good; leaky ones cannot.
     """
 
     def __init__(
@@ -128,8 +131,8 @@ class WindowLocalization(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """Map images ``(B, H, W, 3)`` to features ``(B, channels)``."""
         x = self.backbone(average_pool(images, self.downsample))
-        x = nnx.relu(self.conv(x))
-        return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
+        x = leaky_relu(self.conv(x))
+        return leaky_relu(self.dense(x.reshape(x.shape[0], -1)))
 
 
 def with_windows(

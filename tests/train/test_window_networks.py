@@ -94,6 +94,13 @@ def test_all_windows_share_one_localization_network():
     assert all(owners.count(f"network{index}") == 3 for index in range(4))
 
 
+def test_features_that_an_activation_holds_down_still_tell_images_apart(images):
+    localization = model_of(NAMES[1]).transformer.localization
+    for layer in (localization.conv, localization.dense):
+        layer.bias[...] = jnp.full_like(layer.bias[...], -100)
+    assert (localization(images).std(axis=0) > 0).all()
+
+
 def test_the_cnn_sees_the_image_in_as_many_pixels_as_a_window(images):
     model = model_of("cnn")
     small = np.asarray(images).reshape(2, 32, 2, 32, 2, 3).mean(axis=(2, 4))
