@@ -115,6 +115,11 @@ METHODS = tuple(
     for case in (CASES[0], CASES[3], CASES[2])
 )
 
+# PyTorch has no splines through the pixels
+SPLINES = tuple(
+    replace(case, method="bspline3") for case in (CASES[0], CASES[3], CASES[2])
+)
+
 # enough for a GPU or TPU, whose programs take less time than a call for a small case
 LARGE = (
     Case(256, (224, 224), 3, (224, 224)),

@@ -14,6 +14,7 @@ from .timing import queued_calls
 Sampler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Thunk = Callable[[], object]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+MODES = ("nearest", "bilinear", "bicubic")  # grid_sample's
 
 
 def program(sampler: Sampler, case: Case, what: str, grid: np.ndarray) -> Thunk:

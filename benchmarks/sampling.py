@@ -13,7 +13,7 @@ import numpy as np
 import stn_jax
 
 from . import on_jax
-from .cases import CASES, LARGE, METHODS, WHATS, Case
+from .cases import CASES, LARGE, METHODS, SPLINES, WHATS, Case
 from .on_jax import Flags, Program
 from .timing import Thunk, queued_calls
 
@@ -29,7 +29,7 @@ def plan() -> list[Sampling | Grid]:
         for variant in (case, replace(case, dtype="bfloat16"), *splined):
             rows += [Sampling(variant, what) for what in WHATS]
         rows.append(Sampling(case, "both", vmapped=True))
-    rows += [Sampling(case, what) for case in METHODS for what in WHATS]
+    rows += [Sampling(case, what) for case in (*METHODS, *SPLINES) for what in WHATS]
     return [*rows, *grids()]
 
 
@@ -126,6 +126,8 @@ def _peer(peer: str, case: Case, what: str) -> Thunk | None:
     if peer in ("PyTorch", "kornia"):
         from . import on_torch
 
+        if case.method not in on_torch.MODES:
+            return None
         sampler = (on_torch.grid_sample if peer == "PyTorch" else on_torch.remap)(case)
         grid = np.asarray(on_jax.grids(case))
         return sampler and on_torch.program(sampler, case, what, grid)

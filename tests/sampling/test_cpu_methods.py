@@ -47,6 +47,7 @@ class Combination(NamedTuple):
 # one for each method, and for each padding mode, dtype and number of dimensions
 SOME = [
     Combination("nearest", "border", False, (5, 6), 3, "float32", 2, 70),
+    Combination("nearest", "zeros", False, (5, 6), 1, "bfloat16", 9, 70),
     Combination("bilinear", "reflection", True, (3, 4, 5), 9, "float16", 1, 70),
     Combination("bicubic", "zeros", False, (5, 6), 1, "float32", 9, 70),
     Combination("catmull_rom", "reflection", False, (9, 2), 3, "bfloat16", 2, 70),

@@ -37,6 +37,7 @@ namespace {
 
 constexpr int64_t kPart = 1024;    // points that a thread takes at once
 constexpr int64_t kCopyFactor = 8;  // a copied image has at most so many pixels for each point
+constexpr int64_t kReadAhead = 1 << 20;  // bytes of an image that a thread reads first
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 
 // ---- the problem
@@ -165,20 +166,45 @@ void FindIn(Wide<N, T, P>& block, RealOf<P> (*x)[kLanes]) {
   block.template FindTaps<has_slopes>(x);
 }
 
+// Reads an image in order, so that it is in the cache when the points ask for its pixels in theirs.
+template <typename P>
+void Read(const P* image, int64_t numbers) {
+  const auto* bytes = reinterpret_cast<const volatile char*>(image);
+  const int64_t count = numbers * static_cast<int64_t>(sizeof(P));
+  for (int64_t i = 0; i < count; i += 64) static_cast<void>(bytes[i]);
+}
+
+// Whether a thread should take whole images, and read each first.
+template <typename P>
+bool IsRead(const Problem& problem) {
+  const int64_t numbers = problem.pixels * problem.channels;
+  return problem.HasManyImages() && problem.channels <= kFew &&
+         numbers * static_cast<int64_t>(sizeof(P)) <= kReadAhead &&
+         problem.pixels <= kCopyFactor * problem.grids * problem.points;
+}
+
 // `make` makes a block.
 template <int N, typename P, typename Make>
 void ValuesOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points, const P* images,
                  P* out, const Make& make) {
-  InParts(problem.pool, Parts(problem), [&](int64_t number) {
-    const Part part = PartOf(problem, number);
-    AskForNext(problem, number, images);
-    const P* image = images + part.grid / problem.grids * problem.pixels * problem.channels;
+  const int64_t numbers = problem.pixels * problem.channels;
+  auto sample = [&](const Part& part) {
+    const P* image = images + part.grid / problem.grids * numbers;
     P* target = out + part.grid * problem.points * problem.channels;
     auto block = make();
     InBlocks(points, part, [&](int64_t first, int count, auto* x) {
       FindIn<N, P, false>(block, x);
       block.Sample(image, count, target + first * problem.channels);
     });
+  };
+  if (IsRead<P>(problem))
+    return InParts(problem.pool, problem.images, [&](int64_t image) {
+      Read(images + image * numbers, numbers);
+      ForGrids(problem, image, sample);
+    });
+  InParts(problem.pool, Parts(problem), [&](int64_t number) {
+    AskForNext(problem, number, images);
+    sample(PartOf(problem, number));
   });
 }
 
@@ -196,13 +222,14 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
                      const P* out_bar, P* images_bar, const Make& make) {
   using Real = RealOf<P>;
   using Block = decltype(make());
+  constexpr bool is_nearest = std::is_same_v<Block, Nearest<N, P>>;  // the points' gradient is 0
   const int64_t numbers = problem.pixels * problem.channels;
   auto bar_at = [&](const Part& part, int64_t first) {
     return out_bar + (part.grid * problem.points + first) * problem.channels;
   };
   auto points_bar = [&](Block& block, const Part& part, int64_t first, int count) {
-    alignas(64) Real x_bar[N][kLanes] = {};  // zero for the nearest pixel
-    if constexpr (!std::is_same_v<Block, Nearest<N, P>>) {
+    alignas(64) Real x_bar[N][kLanes] = {};
+    if constexpr (!is_nearest) {
       const P* image = images + part.grid / problem.grids * numbers;
       block.PointsBar(image, count, bar_at(part, first), x_bar);
     }
@@ -240,10 +267,15 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
     const Part part = PartOf(problem, task - whole);
     AskForNext(problem, task - whole, images);
     auto block = make();
-    InBlocks(points, part, [&](int64_t first, int count, auto* x) {
-      FindIn<N, P, true>(block, x);
-      points_bar(block, part, first, count);
-    });
+    if constexpr (is_nearest) {
+      for (int64_t first = part.begin; first < part.end; first += kLanes)
+        points_bar(block, part, first, std::min<int64_t>(kLanes, part.end - first));
+    } else {
+      InBlocks(points, part, [&](int64_t first, int count, auto* x) {
+        FindIn<N, P, true>(block, x);
+        points_bar(block, part, first, count);
+      });
+    }
   });
 }
 
