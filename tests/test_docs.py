@@ -81,6 +81,15 @@ def test_those_of_house_numbers_are():
     assert f"with {', '.join(errors[:-1])} and {errors[-1]}%" in page
 
 
+def test_those_of_large_house_numbers_are():
+    path = ROOT / "docs" / "results" / "numbers128-cpu.json"
+    (document,) = artifacts.read_json(path)
+    (model,) = document["models"]
+    page = (ROOT / "docs" / "real-images.md").read_text()
+    assert f"error is {model['validation_error']}%, in the range" in page
+    assert f"test error {model['test_error']}%" in page
+
+
 def test_those_of_parts_are():
     results = ROOT / "docs" / "results"
     documents = artifacts.read_json(results / "parts-cpu.json")
