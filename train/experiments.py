@@ -105,12 +105,13 @@ def _house_numbers(side: int, twin: Task) -> Named:
         validation=0.02,
         eval_every=10_000,
     )
+    steps, batch_size = (5_000, 32) if side == 64 else (8_000, 16)
     of_digits = Config(
         OF_NUMBERS,
         twin,
         network="svhn_lean",
-        steps=5_000 if side == 64 else 8_000,
-        batch_size=32 if side == 64 else 16,
+        steps=steps,
+        batch_size=batch_size,
         learning_rate=1e-3,
         localization_learning_rate=1e-4,
         eval_every=1_000,

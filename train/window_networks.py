@@ -107,8 +107,8 @@ class WindowLocalization(nnx.Module):
     """A backbone, a convolution of 1x1 to ``channels``, and a fully connected layer.
 
     In the paper both have 128. It does not name the activations. Under ReLUs, all
-    features of a lean network could become zero for all images, and the windows stood
-    still for good; leaky ones cannot.
+    features of a lean network became zero for all images, and the windows stood still
+    for good. The features of leaky ReLUs keep a gradient.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ A lens moves each point along its radius: from r to r (1 + k1 r² + k2 r⁴). St
 lines become curves. We define this family, find its two coefficients from a card of
 dots whose rows and columns are straight, and straighten a photograph.
 
-Left: the pictures through the lens. On the photograph is the lattice that the
+In the picture, left: through the lens. On the photograph is the lattice that the
 straightened one samples. Right: straightened. The lines join the detected dots.
 """
 

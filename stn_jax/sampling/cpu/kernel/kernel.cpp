@@ -222,14 +222,13 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
                      const P* out_bar, P* images_bar, const Make& make) {
   using Real = RealOf<P>;
   using Block = decltype(make());
-  constexpr bool is_nearest = std::is_same_v<Block, Nearest<N, P>>;  // the points' gradient is 0
   const int64_t numbers = problem.pixels * problem.channels;
   auto bar_at = [&](const Part& part, int64_t first) {
     return out_bar + (part.grid * problem.points + first) * problem.channels;
   };
   auto points_bar = [&](Block& block, const Part& part, int64_t first, int count) {
-    alignas(64) Real x_bar[N][kLanes] = {};
-    if constexpr (!is_nearest) {
+    alignas(64) Real x_bar[N][kLanes] = {};  // zero for the nearest pixel
+    if constexpr (!std::is_same_v<Block, Nearest<N, P>>) {
       const P* image = images + part.grid / problem.grids * numbers;
       block.PointsBar(image, count, bar_at(part, first), x_bar);
     }
@@ -267,15 +266,10 @@ void CotangentsOfRaw(const Problem& problem, const Points<N, RealOf<P>>& points,
     const Part part = PartOf(problem, task - whole);
     AskForNext(problem, task - whole, images);
     auto block = make();
-    if constexpr (is_nearest) {
-      for (int64_t first = part.begin; first < part.end; first += kLanes)
-        points_bar(block, part, first, std::min<int64_t>(kLanes, part.end - first));
-    } else {
-      InBlocks(points, part, [&](int64_t first, int count, auto* x) {
-        FindIn<N, P, true>(block, x);
-        points_bar(block, part, first, count);
-      });
-    }
+    InBlocks(points, part, [&](int64_t first, int count, auto* x) {
+      FindIn<N, P, true>(block, x);
+      points_bar(block, part, first, count);
+    });
   });
 }
 
