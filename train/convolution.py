@@ -12,6 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 NARROW = 32  # most features for which one channel's patches are transposed
+# Images whose gradient is summed row by row: those that do not fit into a core's cache,
+# if they have at most so many rows, which XLA compiles one by one.
+LARGE, ROWS = 2**16, 32
 
 
 def convolve(
@@ -118,13 +121,11 @@ def by_patches(
     one_channel = channels == 1 and features <= NARROW
     patches = images[None, ..., 0] if one_channel else images
     for axis in reversed(range(len(extent))):
-        spatial = axis + 1 + one_channel
-        reach = strides[axis] * (size[axis] - 1) + 1
-        shifted = [
-            lax.slice_in_dim(patches, i, i + reach, strides[axis], spatial)
-            for i in range(extent[axis])
-        ]
-        patches = jnp.concatenate(shifted, axis=0 if one_channel else -1)
+        along = axis + 1 + one_channel
+        joined = 0 if one_channel else patches.ndim - 1
+        take = shifted_by_rows if by_rows(patches.shape, along) else shifted
+        taken = extent[axis], size[axis], strides[axis]
+        patches = take(patches, along, joined, *taken)
     count = images.shape[0]  # an export may leave it open; len() needs an integer
     entries, pixels = kernel.size // features, count * math.prod(size)
     contracted = 0 if one_channel else 1
@@ -135,3 +136,66 @@ def by_patches(
         precision=precision,
     )
     return products.reshape(count, *size, features)
+
+
+def shifted(
+    pixels: jax.Array, along: int, joined: int, extent: int, size: int, stride: int
+) -> jax.Array:
+    """What each of ``extent`` entries of a kernel multiplies along an axis.
+
+    An entry takes ``size`` pixels with a stride; those of all entries are concatenated
+    along the axis ``joined``.
+    """
+    reach = stride * (size - 1) + 1
+    parts = [
+        lax.slice_in_dim(pixels, i, i + reach, stride, along) for i in range(extent)
+    ]
+    return jnp.concatenate(parts, axis=joined)
+
+
+def by_rows(shape: Sequence[Any], along: int) -> bool:
+    """Whether the gradient of :func:`shifted` is to be summed row by row."""
+    is_known = all(isinstance(n, int) for n in shape)  # an export may leave one open
+    return is_known and math.prod(shape) >= LARGE and shape[along] <= ROWS
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def shifted_by_rows(pixels: jax.Array, *options: int) -> jax.Array:
+    """:func:`shifted`, whose gradient reads each of its numbers once.
+
+    Automatic differentiation pads the part of each entry to the size of the image, and
+    adds the padded ones.
+    """
+    return shifted(pixels, *options)
+
+
+def _shift(pixels: jax.Array, *options: int) -> tuple[jax.Array, int]:
+    return shifted(pixels, *options), pixels.shape[options[0]]
+
+
+def _sum_rows(
+    along: int,
+    joined: int,
+    extent: int,
+    size: int,
+    stride: int,
+    count: int,
+    cotangent: jax.Array,
+) -> tuple[jax.Array]:
+    """The sum of the parts that were taken from each of ``count`` rows."""
+    parts = jnp.split(cotangent, extent, joined)
+    none = jnp.zeros_like(lax.slice_in_dim(parts[0], 0, 1, axis=along))
+    rows = []
+    for row in range(count):
+        taken = [
+            lax.slice_in_dim(part, at, at + 1, axis=along)
+            for i, part in enumerate(parts)
+            for at, rest in [divmod(row - i, stride)]
+            if rest == 0 and 0 <= at < size
+        ]
+        rows.append(sum(taken[1:], start=taken[0]) if taken else none)
+    # without the barrier XLA adds these up again for each part along the next axis
+    return (lax.optimization_barrier(jnp.concatenate(rows, along)),)
+
+
+shifted_by_rows.defvjp(_shift, _sum_rows)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from train import convolution
 from train.blocks import convolve_few, in_blocks
 from train.convolution import by_patches, convolve
 
@@ -19,9 +20,16 @@ NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 3))])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
-def test_values_and_gradients(rng, x64, strides, padding):
-    images = jnp.asarray(rng.normal(size=(2, 7, 10, 3)))
-    kernel = jnp.asarray(rng.normal(size=(3, 4, 3, 5)))
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("is_by_rows", [False, True])
+def test_values_and_gradients(
+    rng, x64, monkeypatch, is_by_rows, channels, strides, padding
+):
+    if is_by_rows:  # as it is for large images
+        monkeypatch.setattr(convolution, "LARGE", 0)
+    images = jnp.asarray(rng.normal(size=(2, 7, 10, channels)))
+    kernel = jnp.asarray(rng.normal(size=(3, 4, channels, 5)))
+    assert convolution.by_rows(images.shape, 1) == is_by_rows
     expected = partial(lax.conv_general_dilated, dimension_numbers=NUMBERS[2])
     values = [
         jax.value_and_grad(
