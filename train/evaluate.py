@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -16,7 +18,8 @@ from .tasks import TASKS, Examples, as_floats, examples
 
 # the distortions of these parts are the same in every run
 TEST_KEY, VALIDATION_KEY = 2015, 1506
-CHUNK = 500
+CHUNK = 500  # images that are distorted with one key
+LARGEST = 2**22  # numbers in the images of one call: 85 images of 128 x 128 x 3
 AS_THEY_ARE: tuple[Task, ...] = ("plain", "crops")  # tasks that change no pixel
 
 
@@ -54,13 +57,15 @@ def predict(
     graphdef: nnx.GraphDef,
     states: nnx.State,
     images: jax.Array | np.ndarray,
-    batch_size: int = CHUNK,
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """Predict the classes ``(S, N)`` or ``(S, N, places)`` of ``(N, *size, C)``.
 
     The states of the ``S`` models are stacked. The last batch is padded with zeros;
-    the predictions for the padding are dropped.
+    the predictions for the padding are dropped. By default a batch has as many images
+    as :func:`images_per_call` says.
     """
+    batch_size = batch_size or images_per_call(images.shape[1:])
     predictions = []
     for start in range(0, len(images), batch_size):
         batch = jnp.asarray(images[start : start + batch_size])
@@ -68,6 +73,14 @@ def predict(
         batch = jnp.pad(batch, [(0, fill)] + [(0, 0)] * (batch.ndim - 1))
         predictions.append(_predict(graphdef, states, batch))
     return np.concatenate(predictions, axis=1)[:, : len(images)]
+
+
+def images_per_call(shape: Sequence[int]) -> int:
+    """How many images of this shape a model takes at once.
+
+    What a large network computes of them takes many times their memory.
+    """
+    return max(min(CHUNK, LARGEST // math.prod(shape)), 1)
 
 
 def percent_wrong(predictions: np.ndarray, labels: np.ndarray) -> float:

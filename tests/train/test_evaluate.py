@@ -1,6 +1,7 @@
 """Evaluation on the whole test set."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -8,7 +9,7 @@ from trainings import CNN, config, few
 
 from train import evaluate
 from train.data import load
-from train.evaluate import fixed_examples, predict
+from train.evaluate import fixed_examples, images_per_call, predict
 from train.initial import initial_model
 from train.loop import fit
 
@@ -27,6 +28,28 @@ def test_the_whole_test_set_is_evaluated(digits):
     predictions = predict(graphdef, stacked, images, batch_size=8)
     expected = [int(model(image[None]).argmax()) for image in images]
     assert predictions.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [((28, 28, 1), 500), ((128, 128, 3), 85), ((448, 448, 3), 6), ((3000, 3000, 3), 1)],
+)
+def test_large_images_go_in_small_batches(shape, count):
+    assert images_per_call(shape) == count
+    batches = []
+
+    class Recorder(nnx.Module):
+        def __init__(self):
+            self.scale = nnx.Param(jnp.ones(1))
+
+        def __call__(self, images):
+            batches.append(images.shape)
+            return self.scale * images.mean(axis=(1, 2))
+
+    graphdef, states = nnx.split(Recorder())
+    found = predict(graphdef, states, np.zeros((1, *shape), np.uint8))
+    assert batches == [(count, *shape)]
+    assert found.shape == (1, 1)
 
 
 def test_the_test_set_is_whole_and_in_order(digits, monkeypatch):

@@ -18,7 +18,6 @@ from ..data import Dataset, Split, load, sha256_of, with_validation
 from ..data.sources import kind_of
 from ..errors import ConfigError, DataError
 from ..evaluate import (
-    CHUNK,
     TEST_KEY,
     VALIDATION_KEY,
     fixed_examples,
@@ -65,8 +64,8 @@ class Evaluate:
     """Folder with svhn's converted images. Default: --data-dir."""
     skip_bad: bool = False
     """Leave out images that cannot be used."""
-    batch_size: int = CHUNK
-    """Images per call of the model."""
+    batch_size: int | None = None
+    """Images per call of the model. Default: 500, of large images fewer."""
     out: Path | None = None
     """Write all numbers, the confusion matrix and their origin to FILE.json."""
     figure: Path | None = None
@@ -75,7 +74,7 @@ class Evaluate:
     """Replace the files of --out and --figure if they exist."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1; got {self.batch_size}")
         check_suffix("out", self.out, ".json")
         check_suffix("figure", self.figure, ".png", ".pdf", ".svg")
@@ -185,7 +184,11 @@ def check_fits(data: Dataset, card: Card) -> None:
 
 
 def evaluate(
-    model: nnx.Module, card: Card, data: Dataset, part: Part, batch_size: int = CHUNK
+    model: nnx.Module,
+    card: Card,
+    data: Dataset,
+    part: Part,
+    batch_size: int | None = None,
 ) -> Evaluated:
     """Predict the classes of a part's images, distorted with the part's fixed key.
 
@@ -195,7 +198,8 @@ def evaluate(
       data: a dataset that fits it.
       part: which images. The training images are distorted with the test set's key, and
         without the augmentation.
-      batch_size: images per call of the model.
+      batch_size: images per call of the model; by default as many as
+        :func:`images_per_call` says.
 
     Raises:
       DataError: the dataset has no validation part.
