@@ -123,9 +123,9 @@ def by_patches(
     for axis in reversed(range(len(extent))):
         along = axis + 1 + one_channel
         joined = 0 if one_channel else patches.ndim - 1
-        take = shifted_by_rows if by_rows(patches.shape, along) else shifted
-        taken = extent[axis], size[axis], strides[axis]
-        patches = take(patches, along, joined, *taken)
+        options = along, joined, extent[axis], size[axis], strides[axis]
+        take: Any = shifted_by_rows if by_rows(patches.shape, along) else shifted
+        patches = take(patches, *options)
     count = images.shape[0]  # an export may leave it open; len() needs an integer
     entries, pixels = kernel.size // features, count * math.prod(size)
     contracted = 0 if one_channel else 1
