@@ -82,12 +82,21 @@ def test_those_of_house_numbers_are():
 
 
 def test_those_of_large_house_numbers_are():
-    path = ROOT / "docs" / "results" / "numbers128-cpu.json"
-    (document,) = artifacts.read_json(path)
-    (model,) = document["models"]
+    results = ROOT / "docs" / "results"
+    documents = artifacts.read_json(results / "numbers128-cpu.json")
     page = (ROOT / "docs" / "real-images.md").read_text()
-    assert f"error is {model['validation_error']}%, in the range" in page
-    assert f"test error {model['test_error']}%" in page
+    assert tables.task_tables(documents) in page
+    models = {d["models"][0]["model"]: d["models"][0] for d in documents}
+    assert f"error is {models['cnn']['validation_error']}%,\nin the range" in page
+    gains = [models["cnn"]["test_error"] - models["multi_st_cnn-affine"]["test_error"]]
+    small = [
+        d["models"][0]["test_error"]
+        for d in artifacts.read_json(results / "numbers-cpu.json")
+        if d["config"]["seed"] == 0 and d["models"][0]["model"] != "st_cnn-affine"
+    ]
+    gains.append(small[0] - small[1])
+    assert f"by {gains[0]:.1f} percentage points" in page
+    assert f"same seed, by {gains[1]:.1f}" in page
 
 
 def test_those_of_parts_are():
