@@ -124,7 +124,7 @@ def by_patches(
         along = axis + 1 + one_channel
         joined = 0 if one_channel else patches.ndim - 1
         options = along, joined, extent[axis], size[axis], strides[axis]
-        take: Any = shifted_by_rows if by_rows(patches.shape, along) else shifted
+        take: Any = slide_by_rows if by_rows(patches.shape, along) else slide
         patches = take(patches, *options)
     count = images.shape[0]  # an export may leave it open; len() needs an integer
     entries, pixels = kernel.size // features, count * math.prod(size)
@@ -138,7 +138,7 @@ def by_patches(
     return products.reshape(count, *size, features)
 
 
-def shifted(
+def slide(
     pixels: jax.Array, along: int, joined: int, extent: int, size: int, stride: int
 ) -> jax.Array:
     """What each of ``extent`` entries of a kernel multiplies along an axis.
@@ -154,23 +154,23 @@ def shifted(
 
 
 def by_rows(shape: Sequence[Any], along: int) -> bool:
-    """Whether the gradient of :func:`shifted` is to be summed row by row."""
+    """Whether the gradient of :func:`slide` is to be summed row by row."""
     is_known = all(isinstance(n, int) for n in shape)  # an export may leave one open
     return is_known and math.prod(shape) >= LARGE and shape[along] <= ROWS
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
-def shifted_by_rows(pixels: jax.Array, *options: int) -> jax.Array:
-    """:func:`shifted`, whose gradient reads each of its numbers once.
+def slide_by_rows(pixels: jax.Array, *options: int) -> jax.Array:
+    """:func:`slide`, whose gradient reads each of its numbers once.
 
     Automatic differentiation pads the part of each entry to the size of the image, and
     adds the padded ones.
     """
-    return shifted(pixels, *options)
+    return slide(pixels, *options)
 
 
-def _shift(pixels: jax.Array, *options: int) -> tuple[jax.Array, int]:
-    return shifted(pixels, *options), pixels.shape[options[0]]
+def _slide(pixels: jax.Array, *options: int) -> tuple[jax.Array, int]:
+    return slide(pixels, *options), pixels.shape[options[0]]
 
 
 def _sum_rows(
@@ -198,4 +198,4 @@ def _sum_rows(
     return (lax.optimization_barrier(jnp.concatenate(rows, along)),)
 
 
-shifted_by_rows.defvjp(_shift, _sum_rows)
+slide_by_rows.defvjp(_slide, _sum_rows)
