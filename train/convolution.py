@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 NARROW = 32  # most features for which one channel's patches are transposed
-# Images whose gradient is summed row by row: those that do not fit into a core's cache,
-# if they have at most so many rows, which XLA compiles one by one.
+# Numbers from which the gradient of patches is summed row by row, and the most rows, as
+# XLA compiles each of them.
 LARGE, ROWS = 2**16, 32
 
 
@@ -124,7 +124,7 @@ def by_patches(
         along = axis + 1 + one_channel
         joined = 0 if one_channel else patches.ndim - 1
         options = along, joined, extent[axis], size[axis], strides[axis]
-        take: Any = slide_by_rows if by_rows(patches.shape, along) else slide
+        take: Any = slide_by_rows if is_by_rows(patches.shape, along) else slide
         patches = take(patches, *options)
     count = images.shape[0]  # an export may leave it open; len() needs an integer
     entries, pixels = kernel.size // features, count * math.prod(size)
@@ -153,7 +153,7 @@ def slide(
     return jnp.concatenate(parts, axis=joined)
 
 
-def by_rows(shape: Sequence[Any], along: int) -> bool:
+def is_by_rows(shape: Sequence[Any], along: int) -> bool:
     """Whether the gradient of :func:`slide` is to be summed row by row."""
     is_known = all(isinstance(n, int) for n in shape)  # an export may leave one open
     return is_known and math.prod(shape) >= LARGE and shape[along] <= ROWS

@@ -18,8 +18,8 @@ from .tasks import TASKS, Examples, as_floats, examples
 
 # the distortions of these parts are the same in every run
 TEST_KEY, VALIDATION_KEY = 2015, 1506
-CHUNK = 500  # images that are distorted with one key
-LARGEST = 2**22  # numbers in the images of one call: 85 images of 128 x 128 x 3
+CHUNK = 500  # images that are distorted with one key; most that a model takes at once
+LARGEST = 2**22  # numbers in the images that a model takes at once
 AS_THEY_ARE: tuple[Task, ...] = ("plain", "crops")  # tasks that change no pixel
 
 
@@ -76,9 +76,9 @@ def predict(
 
 
 def images_per_call(shape: Sequence[int]) -> int:
-    """How many images of this shape a model takes at once.
+    """How many images of this shape a model takes at once: of large ones fewer.
 
-    What a large network computes of them takes many times their memory.
+    The features of a large network take many times the memory of its images.
     """
     return max(min(CHUNK, LARGEST // math.prod(shape)), 1)
 
