@@ -72,6 +72,7 @@ from sklearn.datasets import load_sample_image
 
 from stn_jax import affine_grid, bilinear_sample, control_lattice, tps_grid
 
+# china.jpg: flickr.com/photos/danielbuechele, CC BY 2.0
 image = jnp.asarray(load_sample_image("china.jpg"), jnp.float32) / 255
 size = image.shape[:2]
 

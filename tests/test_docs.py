@@ -68,6 +68,23 @@ def test_the_results_are_the_committed_ones():
         assert row in README
 
 
+AUTHORS = {"china.jpg": "danielbuechele", "flower.jpg": "vultilion"}
+PATTERNS = "docs/*.md docs/how-to/*.md docs/gallery/*.py docs/pictures/*.py colab/*.*"
+SHOWN = [
+    path
+    for pattern in PATTERNS.split()
+    for path in sorted(ROOT.glob(pattern))
+    if "load_sample_image(" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_the_authors_of_photographs_are_named(path):
+    text = path.read_text()
+    for name in re.findall(r"load_sample_image\(\W*(\w+\.jpg)", text):
+        assert f"flickr.com/photos/{AUTHORS[name]}" in text
+
+
 def test_the_readme_is_a_page():
     assert len(README.splitlines()) <= 100
 

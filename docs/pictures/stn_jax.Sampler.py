@@ -6,6 +6,7 @@ from stn_jax import Sampler, warp
 from stn_jax.drawing import draw_image
 from stn_jax.transforms import Attention, Similarity
 
+# flower.jpg: flickr.com/photos/vultilion, CC BY 2.0
 photograph = load_sample_image("flower.jpg")[:, 100:527] / 255
 window = Attention()
 image = warp(

@@ -7,6 +7,7 @@ from stn_jax import warp
 from stn_jax.drawing import draw_grid, draw_image
 from stn_jax.transforms import Chain, Displacement, Rigid
 
+# flower.jpg: flickr.com/photos/vultilion, CC BY 2.0
 image = load_sample_image("flower.jpg")[:, 100:527] / 255  # a square
 size = image.shape[:2]
 rigid, field = Rigid(), Displacement((5, 5))

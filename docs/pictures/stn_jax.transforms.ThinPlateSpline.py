@@ -6,6 +6,7 @@ from stn_jax import warp
 from stn_jax.drawing import draw_grid, draw_image, draw_outline
 from stn_jax.transforms import ThinPlateSpline
 
+# china.jpg: flickr.com/photos/danielbuechele, CC BY 2.0
 image = load_sample_image("china.jpg")[:, 60:487] / 255  # a square
 size = image.shape[:2]
 family = ThinPlateSpline((4, 4))
