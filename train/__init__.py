@@ -10,6 +10,7 @@ this list::
     experiments       the named experiments
     data/             sources of images and labels
     distortions       rotated, scaled, in perspective, elastic, in clutter, in volumes
+    share             the share of a batch that one device computes
     house_numbers     a twin of SVHN's house numbers
     parts             a twin of CUB's birds
     tasks             from clean digits to a model's input and expected output
@@ -25,6 +26,8 @@ this list::
     torch_weights     the tutorial's network with weights from PyTorch
     objective         the loss, its metrics, the optimizer
     steps             one training step; many in one program
+    devices           the devices of a training, and what lies on them
+    processes         processes that train together: how they meet, agree, end
     feed              what each program of a training takes
     evaluate          evaluation on all held-out images
     interruption      Ctrl-C and SIGTERM

@@ -10,6 +10,7 @@ import difflib
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,6 +20,8 @@ from .errors import (
     ConfigError,
     DataError,
     Diverged,
+    Lost,
+    OutOfMemory,
     OutputError,
     ResultsError,
     Stopped,
@@ -63,9 +66,12 @@ def main(arguments: list[str]) -> int:
     """Carry out one command; return the exit status."""
     try:
         return _command(arguments)
-    except (ConfigError, DataError, Diverged, OutputError, ResultsError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ConfigError, DataError, Diverged, ResultsError) as error:
+        print(f"error: {_process()}{error}", file=sys.stderr)
         return 1
+    except (Lost, OutOfMemory, OutputError) as error:
+        print(f"error: {_process()}{error}", file=sys.stderr)
+        return _end(1)
     except BrokenPipeError:  # the receiver has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -74,7 +80,25 @@ def main(arguments: list[str]) -> int:
         return 128 + stopped.signal
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return _end(130)
+    except Exception:
+        if not _process():
+            raise
+        traceback.print_exc()
+        return _end(1)
+
+
+def _process() -> str:
+    """This process, if a training has several; empty otherwise."""
+    module = sys.modules.get("train.processes")
+    return module.name() if module else ""
+
+
+def _end(status: int) -> int:
+    """The exit status. Of several processes, this one ends without the others."""
+    if module := sys.modules.get("train.processes"):
+        module.end(status)
+    return status
 
 
 def _command(arguments: list[str]) -> int:
@@ -145,9 +169,11 @@ def _run(name: str, options: list[str]) -> None:
 
         run_colocalization(name, config, Console())
     else:
+        from . import processes
         from .run import run_experiment
 
-        run_experiment(name, config, Console())
+        processes.join(config)
+        run_experiment(name, config, Console(quiet=not processes.is_first()))
 
 
 def _summary(name: str, options: list[str]) -> None:
@@ -184,6 +210,7 @@ def _train_table(options: list[str]) -> None:
     """Train a table of models with these options, and print the report."""
     from rich.console import Console
 
+    from . import processes
     from .configs import Training, scheduled
     from .report import write_report
     from .sweep import Sweep, run_sweep
@@ -192,7 +219,10 @@ def _train_table(options: list[str]) -> None:
     schedule = _parse(Sweep, options, "table", Sweep(default)).training.schedule
     default = Sweep(default, training=scheduled(Training(), schedule))
     sweep = _parse(Sweep, options, "table", default)
-    print(write_report(run_sweep(sweep, Console())), flush=True)
+    processes.join(sweep.training)
+    out = run_sweep(sweep, Console(quiet=not processes.is_first()))
+    if processes.is_first():
+        print(write_report(out), flush=True)
 
 
 def _parse(

@@ -1,7 +1,7 @@
 """Classifiers: the networks of section 4.1 of the paper, and smaller ones for a CPU.
 
 Each maps images ``(B, H, W, C)`` to logits ``(B, num_classes)``. In training it also
-takes a key, for dropout.
+takes a key per image, for dropout.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FCN(nnx.Module):
         self.hidden2 = nnx.Linear(width, width, rngs=rngs)
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = average_pool(images, self.pool).reshape(images.shape[0], -1)
         x = nnx.relu(self.hidden1(x))
@@ -65,14 +65,14 @@ class LeanCNN(nnx.Module):
         self.dense = nnx.Linear(64 * cells, width, rngs=rngs)
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = images
-        for stage in self.stages(key):
+        for stage in self.stages(keys):
             x = stage(x)
         return x
 
-    def stages(self, key: jax.Array | None = None) -> tuple[Stage, ...]:
+    def stages(self, keys: jax.Array | None = None) -> tuple[Stage, ...]:
         """Two convolutions and the fully connected layers, as functions."""
         return (
             lambda x: nnx.relu(self.conv1(x)),
@@ -102,7 +102,7 @@ class DeepCNN(nnx.Module):
         self.dense = nnx.Linear(64 * cells, width, rngs=rngs)
         self.logits = nnx.Linear(width, num_classes, rngs=rngs)
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = nnx.relu(self.conv1(images))
         x = max_pool(nnx.relu(self.conv2(x)), 2)
@@ -140,7 +140,7 @@ class PaperCNN(nnx.Module):
             )
         self.logits = nnx.Linear(math.prod(size) * width, num_classes, rngs=rngs)
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
         x = average_pool(images, self.pool)
         for conv in (self.conv1, self.conv2):
@@ -154,9 +154,9 @@ class Projection(nnx.Module):
     def __init__(self, classifier: nnx.Module) -> None:
         self.classifier = classifier
 
-    def __call__(self, volumes: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, volumes: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map volumes ``(B, D, H, W, C)`` to logits ``(B, num_classes)``."""
-        return self.classifier(volumes.sum(axis=1), key)
+        return self.classifier(volumes.sum(axis=1), keys)
 
 
 class TutorialCNN(nnx.Module):
@@ -173,14 +173,14 @@ class TutorialCNN(nnx.Module):
         self.dense = nnx.Linear(inputs, 50, rngs=rngs, **uniform(inputs))
         self.logits = nnx.Linear(50, num_classes, rngs=rngs, **uniform(50))
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        keys = (None, None) if key is None else jax.random.split(key)
+        first, second = layer_keys(keys, 2)
         x = nnx.relu(max_pool(self.conv1(images), 2))
-        x = dropout(self.conv2(x), keys[0], shared=(1, 2))  # drops whole channels
+        x = dropout(self.conv2(x), first, shared=(0, 1))  # drops whole channels
         x = nnx.relu(max_pool(x, 2))
         x = nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
-        return self.logits(dropout(x, keys[1]))
+        return self.logits(dropout(x, second))
 
 
 def uniform(fan_in: int) -> dict[str, Any]:
@@ -193,14 +193,30 @@ def uniform(fan_in: int) -> dict[str, Any]:
     return {"kernel_init": init, "bias_init": init}
 
 
-def dropout(
-    x: jax.Array, key: jax.Array | None, shared: Sequence[int] = ()
-) -> jax.Array:
-    """Drop half of the entries at random; the same ones along ``shared`` axes.
+def layer_keys(keys: jax.Array | None, count: int) -> list[jax.Array | None]:
+    """Keys ``(B,)`` of the images for each of ``count`` layers, or None for each."""
+    if keys is None:
+        return [None] * count
+    split = partial(jax.random.split, num=count)
+    return [*jax.vmap(split, out_axes=1)(keys)]
 
-    Without a key, return ``x`` unchanged.
+
+def dropout(
+    x: jax.Array,
+    keys: jax.Array | None,
+    rate: float = 0.5,
+    shared: Sequence[int] = (),
+) -> jax.Array:
+    """Drop this share of the entries of ``(B, ...)`` at random, with a key per image.
+
+    Along the axes ``shared`` of an image the same ones are dropped. Without keys,
+    return ``x`` unchanged.
     """
-    if key is None:
+    if keys is None:
         return x
-    drop = nnx.Dropout(0.5, broadcast_dims=shared)
-    return drop(x, deterministic=False, rngs=nnx.Rngs(key))
+    drop = nnx.Dropout(rate, broadcast_dims=shared)
+
+    def one(x: jax.Array, key: jax.Array) -> jax.Array:
+        return drop(x, deterministic=False, rngs=nnx.Rngs(key))
+
+    return jax.vmap(one)(x, keys)

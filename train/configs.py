@@ -61,6 +61,10 @@ WITHOUT_EFFECT = (
     "checkpoint_minutes",
     "tensorboard",
     "profile",
+    "devices",
+    "coordinator",
+    "processes",
+    "process",
 )
 # values in force before a setting existed, where today's default is another
 BEFORE: dict[str, Any] = {"validation": 0.0}
@@ -132,6 +136,18 @@ class Training(Source):
     """Training steps."""
     batch_size: int = SCHEDULES["fast"]["batch_size"]
     """Images per step."""
+    accumulate: int = 1
+    """Parts of a batch, or of a device's share of it, whose gradients are computed one
+    after the other and averaged. More parts need less memory."""
+    devices: int | None = None
+    """Devices that divide each batch. Default: all."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, when several processes train together; each is started
+    with the same settings. Under SLURM's srun and on Cloud TPU it is found."""
+    processes: int | None = None
+    """Number of these processes, with --coordinator."""
+    process: int | None = None
+    """Number of this process, from 0, with --coordinator."""
     learning_rate: float = SCHEDULES["fast"]["learning_rate"]
     """Peak learning rate of the classifier."""
     localization_learning_rate: float = SCHEDULES["fast"]["localization_learning_rate"]
@@ -176,9 +192,13 @@ class Training(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("parameters", "steps", "batch_size", "eval_every", "keep"):
-            if (value := getattr(self, name)) < 1:
+        names = ("parameters", "steps", "batch_size", "eval_every", "keep")
+        for name in (*names, "accumulate", "devices", "processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
+        if self.process is not None and self.process < 0:
+            raise ConfigError(f"process must be 0 or more; got {self.process}")
         if not 0 <= self.validation < 1:
             raise ConfigError(
                 f"validation must be from 0 to less than 1; got {self.validation}"

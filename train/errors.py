@@ -30,3 +30,11 @@ class Stopped(Exception):
         """The number of the signal."""
         self.step = step
         """The step of the saved state; 0 if there is none."""
+
+
+class OutOfMemory(Exception):
+    """A training step for which a device has too little memory."""
+
+
+class Lost(Exception):
+    """A training that another of its processes has left."""

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from .configs import Task
 from .data import Split
+from .devices import BATCH, BY_SEED, SEED, on_each, put, to_host
 from .objective import is_wrong
+from .share import WHOLE
 from .tasks import TASKS, Examples, as_floats, examples
 
 # the distortions of these parts are the same in every run
@@ -33,7 +36,9 @@ def fixed_examples(
     task leaves these as they are.
     """
     if task in AS_THEY_ARE:
-        images, labels = TASKS[task](jax.random.key(seed), *split)  # views of arrays
+        images, labels = TASKS[task](
+            jax.random.key(seed), *split, WHOLE
+        )  # views of arrays
         return images, labels  # pyright: ignore[reportReturnType]
     make = jax.jit(examples, static_argnums=0)
     key = jax.random.key(seed)
@@ -58,20 +63,25 @@ def predict(
     states: nnx.State,
     images: jax.Array | np.ndarray,
     batch_size: int | None = None,
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """Predict the classes ``(S, N)`` or ``(S, N, places)`` of ``(N, *size, C)``.
 
     The states of the ``S`` models are stacked. The last batch is padded with zeros;
     the predictions for the padding are dropped. By default a batch has as many images
-    as :func:`images_per_call` says.
+    as :func:`images_per_call` says. On a mesh, where the states lie by their seeds, the
+    devices divide each batch.
     """
-    batch_size = batch_size or images_per_call(images.shape[1:])
+    size = batch_size or images_per_call(images.shape[1:])
+    size *= mesh.shape[BATCH] if mesh else 1
     predictions = []
-    for start in range(0, len(images), batch_size):
-        batch = jnp.asarray(images[start : start + batch_size])
-        fill = batch_size - len(batch)
-        batch = jnp.pad(batch, [(0, fill)] + [(0, 0)] * (batch.ndim - 1))
-        predictions.append(_predict(graphdef, states, batch))
+    for start in range(0, len(images), size):
+        batch = np.asarray(images[start : start + size])
+        fill = size - len(batch)
+        batch = np.pad(batch, [(0, fill)] + [(0, 0)] * (batch.ndim - 1))
+        batch = put(mesh, P(BATCH), batch) if mesh else batch
+        found = _predict(graphdef, mesh, states, batch)
+        predictions.append(to_host(mesh, found) if mesh else found)
     return np.concatenate(predictions, axis=1)[:, : len(images)]
 
 
@@ -88,9 +98,15 @@ def percent_wrong(predictions: np.ndarray, labels: np.ndarray) -> float:
     return round(100 * int(is_wrong(predictions, labels).sum()) / len(labels), 4)
 
 
-@partial(jax.jit, static_argnums=0)
-def _predict(graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array) -> jax.Array:
-    def one(state: nnx.State) -> jax.Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _predict(
+    graphdef: nnx.GraphDef, mesh: Mesh | None, states: nnx.State, images: jax.Array
+) -> jax.Array:
+    def one(state: nnx.State, images: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, state)(as_floats(images)).argmax(axis=-1)
 
-    return jax.vmap(one)(states)
+    of_seeds = jax.vmap(one, in_axes=(0, None))
+    if mesh:
+        given, returned = (BY_SEED, P(BATCH)), P(SEED, BATCH)
+        of_seeds = on_each(mesh, of_seeds, given, returned)
+    return of_seeds(states, images)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .distortions import blurred, clutter, paste, resample
+from .share import WHOLE, Share
 
 PLACES = 5
 COUNTS = (0.2, 0.4, 0.25, 0.1, 0.05)  # chances of one to five digits
@@ -27,7 +28,12 @@ STROKES, NEIGHBORS = 3, 1  # distractors for each 64x64 pixels, neighbors of a n
 
 
 def house_numbers(
-    key: jax.Array, images: jax.Array, labels: jax.Array, side: int
+    key: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    share: Share = WHOLE,
+    *,
+    side: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Draw a house number for each digit of a batch, which is its first digit.
 
@@ -37,6 +43,7 @@ def house_numbers(
       key: the random key.
       images: digits ``(B, H, W, C)`` in [0, 1], light on dark; colors are averaged.
       labels: their classes ``(B,)``.
+      share: which of a batch's digits these are; the others are of the whole batch.
       side: height and width of the result, 64 or 128.
 
     Returns:
@@ -44,16 +51,18 @@ def house_numbers(
     """
     images = images.mean(axis=-1, keepdims=True)
     count_key, pick_key, draw_key = jax.random.split(key, 3)
-    batch = len(images)
+    others, of_others = share.whole(images), share.whole(labels)
+    batch = len(others)
     chances = jnp.array(COUNTS)
     counts = 1 + jax.random.choice(count_key, PLACES, (batch, 1), p=chances)
     picks = jax.random.randint(pick_key, (batch, PLACES), 0, batch)
     picks = picks.at[:, 0].set(jnp.arange(batch))
     is_drawn = jnp.arange(PLACES) < counts
-    keys = jax.random.split(draw_key, batch)
+    picks, is_drawn = share.of(picks), share.of(is_drawn)
+    keys = share.keys(draw_key, len(images))
     draw = jax.vmap(partial(drawn, side=side), (0, 0, 0, None))
-    numbers = draw(keys, images[picks], is_drawn.sum(axis=1), images)
-    return numbers, jnp.where(is_drawn, labels[picks] + 1, 0)
+    numbers = draw(keys, others[picks], is_drawn.sum(axis=1), others)
+    return numbers, jnp.where(is_drawn, of_others[picks] + 1, 0)
 
 
 def drawn(

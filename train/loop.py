@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from . import processes
 from .configs import Config
 from .data import Dataset
 from .errors import Diverged
@@ -43,7 +44,8 @@ def fit(
       seeds: ``(config.seed,)`` if None. Each of several seeds gives the same result as
         alone, up to rounding.
       checkpoint: where the state is saved, and restored from if there is one. The rows
-        up to a restored state are reported again.
+        up to a restored state are reported again. Of several processes, which all call
+        this function, only the first has one.
       trace: the folder for a profile of ``config.profile`` steps.
 
     Returns:
@@ -53,10 +55,25 @@ def fit(
       ConfigError: the checkpoint belongs to another configuration or other data.
       Diverged: a loss or a parameter is no longer finite.
       Stopped: a signal has arrived, and the state was saved to the checkpoint.
+      OutOfMemory: a device has too little memory for a step.
+      Lost: another process no longer answers.
     """
     seeds = (config.seed,) if seeds is None else tuple(seeds)
+    with processes.watched(f"a step of {config.batch_size:,} images"):
+        return _fit(config, spec, data, on_row, seeds, checkpoint, trace)
+
+
+def _fit(
+    config: Config,
+    spec: ModelSpec,
+    data: Dataset,
+    on_row: Callable[[Row], None],
+    seeds: Sequence[int],
+    checkpoint: Checkpoint | None,
+    trace: Path | None,
+) -> list[Trained]:
     trainer = Trainer(config, spec, data, seeds)
-    if checkpoint is None:
+    if checkpoint is None and not processes.are_several():
         for row in trainer.advance(trace):
             on_row(row)
         return trainer.trained()

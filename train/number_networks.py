@@ -18,7 +18,7 @@ from stn_jax.pooling import max_pool
 from stn_jax.transforms import Affine
 
 from .blocks import convolve_few
-from .classifiers import Stage, dropout
+from .classifiers import Stage, dropout, layer_keys
 from .errors import ConfigError
 from .specs import ModelSpec
 from .transformers import STN, BoundedTransformer, MultiSTCNN, input_shapes
@@ -78,32 +78,31 @@ class NumberCNN(nnx.Module):
         self.dense1 = linear(dense, dense)
         self.logits = nnx.Linear(dense, math.prod(self.shape), rngs=rngs)
 
-    def stages(self, key: jax.Array | None = None) -> tuple[Stage, ...]:
+    def stages(self, keys: jax.Array | None = None) -> tuple[Stage, ...]:
         """The convolutions and the fully connected layers, as functions."""
         if not self.drops:
-            key = None
-        count = self.count + 2
-        keys = [*jax.random.split(key, count)] if key is not None else [None] * count
+            keys = None
+        own = layer_keys(keys, self.count + 2)
         convolutions = [
-            partial(self._convolve, index, keys[index] if index else None)
+            partial(self._convolve, index, own[index] if index else None)
             for index in range(self.count)
         ]
-        return (*convolutions, partial(self._classify, keys[self.count :]))
+        return (*convolutions, partial(self._classify, own[self.count :]))
 
-    def _convolve(self, index: int, key: jax.Array | None, x: jax.Array) -> jax.Array:
+    def _convolve(self, index: int, keys: jax.Array | None, x: jax.Array) -> jax.Array:
         x = nnx.relu(getattr(self, f"conv{index}")(x))
-        return dropout(max_pool(x, 2) if index in POOLED else x, key)
+        return dropout(max_pool(x, 2) if index in POOLED else x, keys)
 
     def _classify(self, keys: Sequence[jax.Array | None], x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
-        for dense, key in zip((self.dense0, self.dense1), keys, strict=True):
-            x = dropout(nnx.relu(dense(x)), key)
+        for dense, own in zip((self.dense0, self.dense1), keys, strict=True):
+            x = dropout(nnx.relu(dense(x)), own)
         return self.logits(x).reshape(x.shape[0], *self.shape)
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, places, num_classes)``."""
         x = images
-        for stage in self.stages(key):
+        for stage in self.stages(keys):
             x = stage(x)
         return x
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .distortions import clutter, placed
 from .house_numbers import texture
+from .share import WHOLE, Share
 
 SIDE = 64
 DIGITS = 10
@@ -27,7 +28,7 @@ COLORS = (
 
 
 def parts(
-    key: jax.Array, images: jax.Array, labels: jax.Array
+    key: jax.Array, images: jax.Array, labels: jax.Array, share: Share = WHOLE
 ) -> tuple[jax.Array, jax.Array]:
     """Draw a head for each digit of a batch, with a body that is another one of it.
 
@@ -35,16 +36,17 @@ def parts(
       key: the random key.
       images: digits ``(B, H, W, C)`` in [0, 1], light on dark; colors are averaged.
       labels: their classes ``(B,)``, below 10.
+      share: which of a batch's digits these are; bodies are of the whole batch.
 
     Returns:
       Images ``(B, 64, 64, 3)`` in [0, 1] and labels ``(B,)`` below 100.
     """
-    drawn, pairs, _ = scenes(key, images, labels)
+    drawn, pairs, _ = scenes(key, images, labels, share)
     return drawn, pairs
 
 
 def scenes(
-    key: jax.Array, images: jax.Array, labels: jax.Array
+    key: jax.Array, images: jax.Array, labels: jax.Array, share: Share = WHOLE
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The examples of :func:`parts`, and where the parts are.
 
@@ -54,11 +56,12 @@ def scenes(
     """
     images = images.mean(axis=-1, keepdims=True)
     order_key, key = jax.random.split(key)
-    order = jax.random.permutation(order_key, len(images))
-    pairs = jnp.stack([images, images[order]], axis=1)
-    keys = jax.random.split(key, len(images))
-    drawn, centers = jax.vmap(draw_pair, (0, 0, None))(keys, pairs, images)
-    return drawn, DIGITS * labels + labels[order], centers
+    others, of_others = share.whole(images), share.whole(labels)
+    order = share.of(jax.random.permutation(order_key, len(others)))
+    pairs = jnp.stack([images, others[order]], axis=1)
+    keys = share.keys(key, len(images))
+    drawn, centers = jax.vmap(draw_pair, (0, 0, None))(keys, pairs, others)
+    return drawn, DIGITS * labels + of_others[order], centers
 
 
 def draw_pair(

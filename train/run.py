@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from . import display, plots
+from . import display, plots, processes
 from .configs import Colocalization, Config, differences, settings_of
 from .data import Dataset, load_source, sha256_of, with_validation
+from .devices import mesh_for
 from .errors import OutputError
 from .initial import initial_model
 from .loop import fit
@@ -24,7 +25,7 @@ from .specs import ModelSpec
 from .storage import artifacts
 from .storage.artifacts import METRICS, RESULTS
 from .storage.checkpoints import Checkpoint
-from .storage.circumstances import device
+from .storage.circumstances import device, sampler
 from .storage.folder import Folder
 from .tensorboard import write_events
 from .trained import Row, Trained
@@ -50,16 +51,28 @@ def run_experiment(name: str, config: Config, console: Console) -> Path:
     """
     out = config.out or Path("runs") / name
     names = _file_names(config)
-    check_folder(out, config, names)
-    for spec in config.models:
-        _checkpoint(Folder(out, "run"), spec).check()
-    data = with_validation(load_source(config), config.validation)
-    for spec in config.models:  # a model that cannot be built fails before the training
-        initial_model(config, spec, data)
-    words = f"{name}: {describe(data)}, on {device()}"
+    with processes.preparing():
+        mesh_for(config)
+        if processes.is_first():
+            check_folder(out, config, names)
+            for spec in config.models:
+                _checkpoint(Folder(out, "run"), spec).check()
+        data = with_validation(load_source(config), config.validation)
+        for spec in config.models:  # one that cannot be built fails before the training
+            initial_model(config, spec, data)
+    processes.agree(_identity(config, data) | {"sampler": sampler()})
+    words = f"{name}: {describe(data)}, on {device(config.devices)}"
     console.print(words, soft_wrap=True)
-    with claim(out, config, names, data) as folder:
-        _train_and_write(name, config, data, folder, console)
+    folder = None
+    with ExitStack() as stack:
+        with processes.preparing():
+            if processes.is_first():
+                folder = stack.enter_context(claim(out, config, names, data))
+        if folder:
+            _train_and_write(name, config, data, folder, console)
+        else:
+            for spec in config.models:
+                fit(config, spec, data)
     return out
 
 

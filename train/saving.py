@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stn_jax.cpu import PLAIN
 
+from . import processes
 from .configs import differences, settings_of
+from .devices import to_host
 from .errors import ConfigError, OutputError, Stopped
-from .steps import TrainState
 from .storage.checkpoints import Checkpoint
 from .storage.circumstances import sampler
 from .trained import Kept
@@ -28,7 +28,9 @@ class Saver:
     A disk that is full does not end the training: the earlier state stays.
     """
 
-    def __init__(self, trainer: Trainer, checkpoint: Checkpoint, every: float) -> None:
+    def __init__(
+        self, trainer: Trainer, checkpoint: Checkpoint | None, every: float
+    ) -> None:
         self.trainer, self.checkpoint, self.every = trainer, checkpoint, every
         self.saved_at = time.perf_counter()
         self.step = trainer.step
@@ -37,6 +39,7 @@ class Saver:
         """Save the state if it is time; raise Stopped if a signal has arrived."""
         is_over = self.trainer.step == self.trainer.config.steps
         is_time = time.perf_counter() - self.saved_at >= self.every
+        signal, is_time = processes.largest(signal or 0, is_time)
         if is_over or is_time or signal:
             self._save()
         if signal and not is_over:
@@ -62,26 +65,25 @@ class Saver:
         self.saved_at = time.perf_counter()
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Restore the saved state, if there is one."""
-    if (saved := checkpoint.load()) is None:
+def restore(trainer: Trainer, checkpoint: Checkpoint | None) -> None:
+    """Restore the saved state, if there is one: the first process's, in each."""
+    saved = checkpoint.load() if checkpoint else None
+    arrays, record = saved or ({}, None)
+    if (record := processes.of_first(record)) is None:
         return
-    arrays, record = saved
+    arrays = processes.arrays_of_first(arrays)
     settings = _settings(trainer)
     if differ := differences(record["of"], settings):
         is_plain = record["of"].get("sampler") == PLAIN != settings["sampler"]
         remedy = " (STN_JAX_CPU=off leaves the kernel out)" if is_plain else ""
+        where = checkpoint.folder.path / checkpoint.name if checkpoint else "the folder"
         raise ConfigError(
-            f"{checkpoint.folder.path / checkpoint.name} holds the state of "
-            f"another training: there, {differ}{remedy}"
+            f"{where} holds the state of another training: there, {differ}{remedy}"
         )
     state = {"params": trainer.state.params, "optimizer": trainer.state.opt_state}
-    state = _with_arrays(state, arrays, jnp.asarray)
+    state = _with_arrays(state, arrays, np.asarray)
     trainer.rows = record["rows"]
-    step = jnp.asarray(trainer.rows[-1]["step"], trainer.state.step.dtype)
-    trainer.state = TrainState(
-        state["params"], state["optimizer"], trainer.state.key, step
-    )
+    trainer.place(state["params"], state["optimizer"], trainer.rows[-1]["step"])
     trainer.recorded = [*arrays["recorded"]]
     for index, of_seed in enumerate(record["best"]):
         like = state_of(trainer.state.params, index)
@@ -92,12 +94,15 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.began -= record["seconds"]
 
 
-def save(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Save all that is needed to continue.
+def save(trainer: Trainer, checkpoint: Checkpoint | None) -> None:
+    """Save all that is needed to continue: the first process does.
 
     The place in the data follows from the step and the seeds.
     """
-    params, opt_state = trainer.state.params, trainer.state.opt_state
+    state = trainer.state.params, trainer.state.opt_state
+    params, opt_state = to_host(trainer.mesh, state)
+    if checkpoint is None:
+        return
     arrays = _by_name({"params": params, "optimizer": opt_state})
     arrays["recorded"] = np.stack(trainer.recorded)
     for index, of_seed in enumerate(trainer.best):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from flax import nnx
 
 from .configs import Config
 from .objective import blank, cross_entropy, error, excess, outside
+from .share import WHOLE, Share
 from .tasks import training_examples
 from .transformers import logits_and_outputs
 
@@ -50,20 +51,22 @@ def train_steps(
     last: int | jax.Array,
     chosen: jax.Array,
     data: Batch,
+    share: Share = WHOLE,
 ) -> tuple[TrainState, Metrics]:
     """Take the steps up to number ``last``; return the sums of their metrics.
 
     Row i of ``chosen``, ``(rows, batch_size)``, holds the indices in ``data`` of the
     i-th of these steps. With one row there is no loop: XLA's own convolutions are slow
     within one on a CPU. ``first_nonfinite`` among the sums is the number of the first
-    step whose loss was NaN or infinite, or one that is larger than ``last``.
+    step whose loss was NaN or infinite, or one that is larger than ``last``. Of several
+    devices, each calls it with its share of the batches, and all with the same state.
     """
     first = state.step
 
     @jax.jit  # traced once, for the shapes of its metrics and for the loop
     def step(at: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
         batch = Batch(*(x[chosen[at - first]] for x in data))
-        return train_step(graphdef, optimizer, config, state, batch)
+        return train_step(graphdef, optimizer, config, state, batch, share)
 
     def body(at: jax.Array, carry: tuple) -> tuple:
         state, sums, nonfinite = carry
@@ -116,15 +119,21 @@ def train_step(
     config: Config,
     state: TrainState,
     batch: Batch,
+    share: Share = WHOLE,
 ) -> tuple[TrainState, Metrics]:
-    """Take one step: distort the batch, predict, and update the parameters."""
-    key = jax.random.fold_in(state.key, state.step + 1)
-    images, labels = training_examples(config.task, config.elastic, key, *batch)
+    """Take one step: distort the batch, predict, and update the parameters.
 
-    def loss_fn(params: nnx.State) -> tuple[jax.Array, Metrics]:
+    Gradients and metrics are the means over all shares of the batch.
+    """
+    key = jax.random.fold_in(state.key, state.step + 1)
+    images, labels = training_examples(config.task, config.elastic, key, *batch, share)
+    keys = share.keys(jax.random.fold_in(key, 1), len(images))  # for dropout
+
+    def loss_fn(
+        params: nnx.State, images: jax.Array, labels: jax.Array, keys: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         model = nnx.merge(graphdef, params)
-        dropout_key = jax.random.fold_in(key, 1)
-        logits, outputs = logits_and_outputs(model, images, dropout_key)
+        logits, outputs = logits_and_outputs(model, images, keys)
         loss = cross_entropy(logits, labels)
         metrics = {
             "loss": loss,
@@ -136,12 +145,32 @@ def train_step(
             loss += config.outside_penalty * excess(outputs)
         return loss, metrics
 
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+    gradient = partial(jax.grad(loss_fn, has_aux=True), state.params)
+    found = in_parts(gradient, config.accumulate, images, labels, keys)
+    grads, metrics = share.mean(found)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     if config.on_nan == "skip":
         metrics = _without_skipped(metrics, state.opt_state, opt_state)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, state.key, state.step + 1), metrics
+
+
+def in_parts(function: Callable[..., Any], count: int, *batch: jax.Array) -> Any:
+    """The mean of a function of equal parts of a batch, one after the other.
+
+    So it takes the memory of one part.
+    """
+    if count == 1:
+        return function(*batch)
+    parts = [x.reshape(count, -1, *x.shape[1:]) for x in batch]
+
+    def add(sums: Any, part: list[jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(*part)), None
+
+    shapes = jax.eval_shape(function, *(x[0] for x in parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    sums, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / count, sums)
 
 
 def _without_skipped(

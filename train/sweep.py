@@ -8,6 +8,7 @@ continues from its last checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,16 +17,17 @@ import jax
 import tyro
 from rich.console import Console
 
-from . import display
+from . import display, processes
 from .configs import Config, Task, Training, differences, settings_of, with_defaults
 from .data import Dataset, load_source, sha256_of, with_validation
-from .errors import ConfigError, Diverged, OutputError
+from .devices import mesh_for
+from .errors import ConfigError, Diverged, OutOfMemory, OutputError
 from .experiments import DISTORTED, TASKS
 from .loop import fit
 from .specs import ModelOption, ModelSpec
 from .storage import artifacts
 from .storage.checkpoints import Checkpoint
-from .storage.circumstances import device
+from .storage.circumstances import device, sampler
 from .storage.folder import Folder
 from .trained import Trained
 
@@ -77,29 +79,44 @@ class Sweep:
 
 def run_sweep(sweep: Sweep, console: Console) -> Path:
     """Train the unfinished cells of the table; return its folder."""
-    folder = Folder(sweep.out, "table")
-    with folder.locked():
-        is_new = folder.marker() is None
-        for cell in sweep.cells:  # before the data are loaded, which takes longer
-            _left(folder, sweep, cell)
-        share = sweep.training.validation
-        data = with_validation(load_source(sweep.training), share)
-        digest = sha256_of(data)
-        left = {cell: _left(folder, sweep, cell, digest) for cell in sweep.cells}
-        if is_new:
+    training, folder, is_new, left = sweep.training, None, False, []
+    with ExitStack() as stack:
+        with processes.preparing():
+            mesh_for(training)
+            if processes.is_first():
+                folder = Folder(sweep.out, "table")
+                stack.enter_context(folder.locked())
+                is_new = folder.marker() is None
+                for cell in sweep.cells:  # before the data are loaded, which takes long
+                    _left(folder, sweep, cell)
+            data = with_validation(load_source(training), training.validation)
+            digest = sha256_of(data)
+            if folder:
+                left = [_left(folder, sweep, cell, digest) for cell in sweep.cells]
+        processes.agree(
+            _shared_settings(sweep) | {"data": digest, "sampler": sampler()}
+        )
+        if folder and is_new:
             folder.begin({})
+        left = dict(zip(sweep.cells, processes.of_first(left), strict=True))
         count = sum(map(len, left.values()))
         console.print(
             f"cells: {len(left)}, seeds: {sweep.seeds}, trainings left: {count}, "
-            f"steps of each: {sweep.training.steps:,}, device: {device()}",
+            f"steps of each: {training.steps:,}, device: {device(training.devices)}",
             soft_wrap=True,
         )
         _train_cells(folder, sweep, left, data, console)
     return sweep.out
 
 
+def _shared_settings(sweep: Sweep) -> dict[str, Any]:
+    """The settings that all processes of a table must share."""
+    of_cells = {str(cell): _cell_settings(sweep, cell) for cell in sweep.cells}
+    return {"seeds": sweep.seeds, "together": sweep.together} | of_cells
+
+
 def _train_cells(
-    folder: Folder,
+    folder: Folder | None,
     sweep: Sweep,
     left: dict[Cell, list[int]],
     data: Dataset,
@@ -157,7 +174,7 @@ def _cell_settings(sweep: Sweep, cell: Cell) -> dict[str, Any]:
 
 
 def _train_cell(
-    folder: Folder,
+    folder: Folder | None,
     sweep: Sweep,
     cell: Cell,
     seeds: Sequence[int],
@@ -169,8 +186,8 @@ def _train_cell(
     while seeds:
         try:
             _train_seeds(folder, sweep, cell, seeds[:at_once], data, console)
-        except jax.errors.JaxRuntimeError as error:
-            if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
+        except OutOfMemory:
+            if at_once == 1 or processes.are_several():
                 raise
             at_once //= 2
             console.print(f"out of memory; seeds in parallel from here on: {at_once}")
@@ -179,16 +196,19 @@ def _train_cell(
 
 
 def _train_seeds(
-    folder: Folder,
+    folder: Folder | None,
     sweep: Sweep,
     cell: Cell,
     seeds: Sequence[int],
     data: Dataset,
     console: Console,
 ) -> None:
-    """Train some seeds of a cell in parallel and write their results."""
+    """Train some seeds of a cell in parallel; the first process writes the results."""
     task, spec = cell
     config = sweep.config(task, spec)
+    if folder is None:
+        fit(config, spec, data, seeds=seeds)
+        return
     numbers = "-".join(map(str, seeds))
     checkpoint = Checkpoint(folder, f"{task}-{spec.name}/checkpoint-{numbers}")
     checkpoint.check()

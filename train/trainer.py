@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from .configs import Config, Network
 from .data import Dataset, sha256_of
+from .devices import (
+    BATCH,
+    BY_SEED,
+    EVERYWHERE,
+    SEED,
+    mesh_for,
+    on_each,
+    put,
+    to_host,
+)
 from .errors import Diverged
 from .evaluate import VALIDATION_KEY, fixed_examples, percent_wrong, predict
-from .feed import Resident, Streamed, Work, is_large
+from .feed import Resident, Streamed, Work, feed_spec, is_large
 from .initial import initial_model
 from .models import count_parameters
 from .objective import make_optimizer
 from .profiling import Profile
+from .share import WHOLE, Share
 from .specs import ModelSpec
 from .steps import TrainState, added, means, train_steps
 from .tasks import as_floats, class_names
@@ -46,23 +61,40 @@ class Trainer:
         self.graphdef, _ = nnx.split(self.model)
         params = stacked(nnx.state(m) for m in models)
         self.optimizer = make_optimizer(config)
-        self.state = TrainState(
-            params,
-            jax.vmap(self.optimizer.init)(params),
-            jnp.stack([jax.random.key(seed) for seed in seeds]),
-            jnp.zeros((), jnp.int32),
-        )
-        axes = TrainState(0, 0, 0, None)  # pyright: ignore[reportArgumentType]
-        steps = partial(train_steps, self.graphdef, self.optimizer, config)
-        self.take = jax.jit(
-            jax.vmap(steps, in_axes=(axes, None, 0, None), out_axes=(axes, 0)),
-            donate_argnums=0,
-        )
+        self.mesh = mesh_for(config, len(seeds))
+        self.place(params, jax.vmap(self.optimizer.init)(params), 0)
+        self.take = jax.jit(self._on_each_device(), donate_argnums=0)
         self.images, self.labels = self._held_out()
         self.shown = first_of_each_class(self.labels, SHOWN)
         self.rows: list[Row] = []
         self.best: list[list[Kept]] = [[] for _ in seeds]
         self.recorded: list[np.ndarray] = []
+
+    def place(self, params: Any, opt_state: Any, step: int) -> None:
+        """Make these the state of the training after so many steps, on its devices."""
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        params, opt_state, keys = put(self.mesh, BY_SEED, (params, opt_state, keys))
+        steps_taken = put(self.mesh, EVERYWHERE, np.int32(step))
+        self.state = TrainState(params, opt_state, keys, steps_taken)
+
+    def _on_each_device(self) -> Callable[..., Any]:
+        """The steps of all seeds, on the devices: each computes its share."""
+        count = self.mesh.shape[BATCH]
+
+        def steps(*arguments: Any) -> Any:
+            share = Share(lax.axis_index(BATCH), count) if count > 1 else WHOLE
+            one = partial(train_steps, self.graphdef, self.optimizer, self.config)
+            axes: Any = TrainState(0, 0, 0, None)  # pyright: ignore[reportArgumentType]
+            own = jax.vmap(
+                partial(one, share=share),
+                in_axes=(axes, None, 0, None),
+                out_axes=(axes, 0),
+            )
+            return own(*arguments)
+
+        state: Any = TrainState(BY_SEED, BY_SEED, BY_SEED, EVERYWHERE)  # pyright: ignore[reportArgumentType]
+        given = (state, EVERYWHERE, P(SEED, None, BATCH), feed_spec(self.data))
+        return on_each(self.mesh, steps, given, (state, BY_SEED))
 
     def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """The examples of the validation part or, without one, of the test set."""
@@ -97,16 +129,17 @@ class Trainer:
                 if last % self.config.eval_every == 0 or last == self.config.steps:
                     self._evaluate(rows)
                 shown = as_floats(self.images[self.shown])
-                recorded = _localize(self.graphdef, self.state.params, shown)
-                self.recorded.append(np.asarray(recorded))
+                shown = put(self.mesh, EVERYWHERE, shown)
+                params = _localize(self.graphdef, self.mesh, self.state.params, shown)
+                self.recorded.append(to_host(self.mesh, params))
                 self.rows += rows
                 yield from rows
 
     def _feed(self, length: int) -> Resident | Streamed:
+        given = self.config, self.data, self.seeds, self.mesh
         if is_large(self.data.train.images):
-            return Streamed(self.config, self.data, self.seeds, self.step)
-        rows = 1 if self.config.network in ONE_BY_ONE else length
-        return Resident(self.config, self.data, self.seeds, rows)
+            return Streamed(*given, self.step)
+        return Resident(*given, 1 if self.config.network in ONE_BY_ONE else length)
 
     def _take_until(self, last: int, programs: Iterable[Work]) -> list[Row]:
         """Take the steps up to number ``last``; return a row for each seed."""
@@ -115,7 +148,7 @@ class Trainer:
         for work in programs:
             self.state, part = self.take(self.state, *work)
             parts.append(part)
-        sums = added(jax.device_get(parts))
+        sums = added(to_host(self.mesh, parts))
         rate = count * self.config.batch_size / (time.perf_counter() - since)
         self._check_finite(sums, last)
         return [
@@ -149,13 +182,15 @@ class Trainer:
 
     def _evaluate(self, rows: list[Row]) -> None:
         """Add the errors on the held-out part to the rows; note the best states."""
-        predictions = predict(self.graphdef, self.state.params, self.images)
+        predictions = predict(
+            self.graphdef, self.state.params, self.images, mesh=self.mesh
+        )
         errors = [percent_wrong(of_seed, self.labels) for of_seed in predictions]
         if self.data.validation is None:
             for row, error in zip(rows, errors, strict=True):
                 row["test_error"] = error
             return
-        params = jax.device_get(self.state.params)
+        params = to_host(self.mesh, self.state.params)
         for index, (row, error) in enumerate(zip(rows, errors, strict=True)):
             row["validation_error"] = error
             kept = Kept(row["step"], error, state_of(params, index))
@@ -170,16 +205,16 @@ class Trainer:
 
     def trained(self) -> list[Trained]:
         """The trained models, tested."""
-        params = jax.device_get(self.state.params)
+        params = to_host(self.mesh, self.state.params)
         rows = [self.rows[index :: len(self.seeds)] for index in range(len(self.seeds))]
         last = [
             Kept(self.step, of[-1].get("validation_error"), state_of(params, index))
             for index, of in enumerate(rows)
         ]
         chosen = [(*best, own)[0] for best, own in zip(self.best, last, strict=True)]
-        states = stacked(kept.params for kept in chosen)
+        states = put(self.mesh, BY_SEED, stacked(kept.params for kept in chosen))
         shown = np.asarray(as_floats(self.images[self.shown]))
-        of_shown = predict(self.graphdef, states, shown)
+        of_shown = predict(self.graphdef, states, shown, mesh=self.mesh)
         if self.data.validation is not None:  # else the test set is there
             del self.images
         images, labels = (
@@ -187,7 +222,7 @@ class Trainer:
             if self.data.validation is None
             else fixed_examples(self.data.test, self.config.task)
         )
-        predictions = predict(self.graphdef, states, images)
+        predictions = predict(self.graphdef, states, images, mesh=self.mesh)
         return [
             Trained(
                 spec=self.spec,
@@ -231,16 +266,17 @@ def state_of(states: nnx.State, index: int) -> nnx.State:
     return jax.tree.map(lambda leaf: leaf[index], states)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def _localize(
-    graphdef: nnx.GraphDef, states: nnx.State, images: jax.Array
+    graphdef: nnx.GraphDef, mesh: Mesh, states: nnx.State, images: jax.Array
 ) -> jax.Array:
     """The parameters of the transformers that sample the input, ``(S, K, n, P)``."""
 
-    def one(state: nnx.State) -> jax.Array:
+    def one(state: nnx.State, images: jax.Array) -> jax.Array:
         return localize_images(nnx.merge(graphdef, state), images)
 
-    return jax.vmap(one)(states)
+    of_seeds = jax.vmap(one, in_axes=(0, None))
+    return on_each(mesh, of_seeds, (BY_SEED, EVERYWHERE), BY_SEED)(states, images)
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:

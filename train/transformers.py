@@ -1,7 +1,7 @@
 """Models with spatial transformers: what these see, warp, and hand to a classifier.
 
 Each maps images ``(B, *size, C)`` to logits, and ``outputs`` returns with the logits
-what its transformers did. In training it also takes a key, for dropout.
+what its transformers did. In training it also takes a key per image, for dropout.
 """
 
 from __future__ import annotations
@@ -87,20 +87,20 @@ class STN(nnx.Module):
         return tuple(getattr(self, f"transformer{i}") for i in range(self.count))
 
     def outputs(
-        self, images: jax.Array, key: jax.Array | None = None
+        self, images: jax.Array, keys: jax.Array | None = None
     ) -> tuple[jax.Array, Outputs]:
         """Map images ``(B, *size, C)`` to logits and the transformers' outputs."""
         outputs = tuple(transformer.output(images) for transformer in self.transformers)
         warped = jnp.concatenate([output.warped for output in outputs], axis=-1)
-        return self.classifier(warped, key), outputs
+        return self.classifier(warped, keys), outputs
 
     def localize(self, images: jax.Array) -> jax.Array:
         """The parameters of all transformers for the images: ``(K, B, P)``."""
         return jnp.stack([one.localize(images) for one in self.transformers])
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, *size, C)`` to logits."""
-        return self.outputs(images, key)[0]
+        return self.outputs(images, keys)[0]
 
 
 class MultiSTCNN(STN):
@@ -111,10 +111,10 @@ class MultiSTCNN(STN):
     """
 
     def outputs(
-        self, images: jax.Array, key: jax.Array | None = None
+        self, images: jax.Array, keys: jax.Array | None = None
     ) -> tuple[jax.Array, Outputs]:
         """Map images ``(B, H, W, C)`` to logits and the transformers' outputs."""
-        stages = self.classifier.stages(key)
+        stages = self.classifier.stages(keys)
         x, outputs = images, []
         for transformer, stage in zip(self.transformers, stages, strict=False):
             outputs.append(transformer.output(x))
@@ -162,7 +162,7 @@ class WindowSTN(nnx.Module):
         self.classifier = classifier
 
     def outputs(
-        self, images: jax.Array, key: jax.Array | None = None
+        self, images: jax.Array, keys: jax.Array | None = None
     ) -> tuple[jax.Array, Outputs]:
         """Map images ``(B, H, W, C)`` to logits and the windows' outputs."""
         of_all = self.transformer.output(images)
@@ -174,24 +174,24 @@ class WindowSTN(nnx.Module):
             getattr(self, f"network{index}")(output.warped)
             for index, output in enumerate(outputs)
         ]
-        return self.classifier(jnp.concatenate(features, axis=-1), key), outputs
+        return self.classifier(jnp.concatenate(features, axis=-1), keys), outputs
 
     def localize(self, images: jax.Array) -> jax.Array:
         """The parameters of all windows for the images: ``(n, B, P)``."""
         return jnp.moveaxis(self.transformer.localize(images), 1, 0)
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, C)`` to logits ``(B, num_classes)``."""
-        return self.outputs(images, key)[0]
+        return self.outputs(images, keys)[0]
 
 
 def logits_and_outputs(
-    model: nnx.Module, images: jax.Array, key: jax.Array | None = None
+    model: nnx.Module, images: jax.Array, keys: jax.Array | None = None
 ) -> tuple[jax.Array, Outputs]:
     """Any model's logits and the outputs of its transformers, if it has some."""
     if isinstance(model, STN | WindowSTN):
-        return model.outputs(images, key)
-    return model(images, key), ()
+        return model.outputs(images, keys)
+    return model(images, keys), ()
 
 
 def localize_images(model: nnx.Module, images: jax.Array) -> jax.Array:

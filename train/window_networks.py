@@ -17,6 +17,7 @@ from flax import nnx
 from stn_jax.pooling import average_pool, max_pool
 from stn_jax.transforms import Attention, tiles
 
+from .classifiers import dropout
 from .errors import ConfigError
 from .resnet import ResNet
 from .specs import ModelSpec
@@ -85,11 +86,9 @@ class DroppedLinear(nnx.Module):
         self.drops = drops
         self.linear = nnx.Linear(features, num_classes, rngs=rngs)
 
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map features ``(B, features)`` to logits ``(B, num_classes)``."""
-        if self.drops and key is not None:
-            x = nnx.Dropout(DROPPED)(x, deterministic=False, rngs=nnx.Rngs(key))
-        return self.linear(x)
+        return self.linear(dropout(x, keys if self.drops else None, DROPPED))
 
 
 class WholeCNN(nnx.Module):
@@ -98,9 +97,9 @@ class WholeCNN(nnx.Module):
     def __init__(self, network: Pooled, classifier: DroppedLinear) -> None:
         self.network, self.classifier = network, classifier
 
-    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Map images ``(B, H, W, 3)`` to logits ``(B, num_classes)``."""
-        return self.classifier(self.network(images), key)
+        return self.classifier(self.network(images), keys)
 
 
 class WindowLocalization(nnx.Module):

@@ -7,6 +7,7 @@ import pytest
 from trainings import config, few, without_timings
 
 from train.data import Split, load
+from train.devices import mesh_for
 from train.feed import Resident, Streamed, is_large
 from train.loop import fit
 from train.specs import ModelSpec
@@ -32,7 +33,8 @@ def mapped(digits, tmp_path):
 @pytest.mark.parametrize("rows", [1, 3])
 def test_programs_take_the_images_of_their_steps(digits, rows):
     """Two seeds, four steps after the first, in programs of one or up to three."""
-    feed = Resident(config(steps=8, batch_size=4), digits, (0, 5), rows)
+    settings = config(steps=8, batch_size=4)
+    feed = Resident(settings, digits, (0, 5), mesh_for(settings), rows)
     works = list(feed.until(1, 5))
     assert [work.last for work in works] == ([2, 3, 4, 5] if rows == 1 else [4, 5])
     firsts = [1, *(work.last for work in works)]
@@ -48,7 +50,9 @@ def test_programs_take_the_images_of_their_steps(digits, rows):
 
 def test_images_are_read_for_the_steps_that_take_them(digits, mapped):
     """From the step on where a training goes on."""
-    works = list(Streamed(config(steps=8, batch_size=4), mapped, (0, 5), 3).until(3, 8))
+    settings = config(steps=8, batch_size=4, devices=1)
+    feed = Streamed(settings, mapped, (0, 5), mesh_for(settings), 3)
+    works = list(feed.until(3, 8))
     assert [work.last for work in works] == [4, 5, 6, 7, 8]
     for step, work in enumerate(works, start=3):
         for (chosen,), seed in zip(work.chosen, (0, 5), strict=True):

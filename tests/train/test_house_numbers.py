@@ -43,7 +43,7 @@ def test_the_counts_have_the_stated_chances():
 
     @jax.jit
     def labels_alone(key):
-        return numbers.house_numbers(key, blank, labels, 64)[1]
+        return numbers.house_numbers(key, blank, labels, side=64)[1]
 
     counts = np.asarray(labels_alone(jax.random.key(1)) > 0).sum(axis=1)
     shares = np.bincount(counts, minlength=6)[1:] / len(counts)

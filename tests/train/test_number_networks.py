@@ -123,10 +123,10 @@ def test_dropout_is_that_of_training_in_the_papers_network(drops):
     model, images = model_of("cnn", side=16), jnp.ones((1, 16, 16, 3))
     model.drops = drops
     graphdef, state = nnx.split(model)
-    run = jax.jit(lambda key=None: nnx.merge(graphdef, state)(images, key))
+    run = jax.jit(lambda keys=None: nnx.merge(graphdef, state)(images, keys))
     plain = run()
     np.testing.assert_array_equal(plain, run())
-    first, second = (run(jax.random.key(seed)) for seed in (0, 1))
+    first, second = (run(jax.random.key(seed)[None]) for seed in (0, 1))
     assert bool((first != second).any()) == drops
     assert bool((first != plain).any()) == drops
 
@@ -134,7 +134,7 @@ def test_dropout_is_that_of_training_in_the_papers_network(drops):
 def test_the_first_convolution_is_not_dropped():
     model = model_of("cnn", side=16)
     model.drops = True
-    first, second, *_ = model.stages(jax.random.key(0))
+    first, second, *_ = model.stages(jax.random.key(0)[None])
     x = first(jnp.ones((1, 16, 16, 3)))
     np.testing.assert_array_equal(x, model.stages()[0](jnp.ones((1, 16, 16, 3))))
     kept = np.asarray(second(x) != 0)

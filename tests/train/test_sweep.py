@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from trainings import few
 
-from train import sweep
+from train import loop
 from train.__main__ import main
 from train.configs import Training
 from train.data import load
 from train.errors import ConfigError
 from train.experiments import CONFIGS
-from train.loop import fit
 from train.specs import ModelSpec
 from train.storage import artifacts
 from train.storage.folder import LOCK, MARKER
@@ -70,15 +69,15 @@ def test_a_table_that_runs_out_of_memory_trains_fewer_seeds_at_once(
     tmp_path, digits, monkeypatch, capsys
 ):
     """This machine has memory for one training."""
-    at_once = []
+    at_once, fit = [], loop._fit
 
-    def fit_one(config, spec, data, on_row, *, seeds, **options):
+    def fit_one(config, spec, data, on_row, seeds, *others):
         at_once.append(len(seeds))
         if len(seeds) > 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return fit(config, spec, digits, on_row, seeds=seeds, **options)
+        return fit(config, spec, digits, on_row, seeds, *others)
 
-    monkeypatch.setattr(sweep, "fit", fit_one)
+    monkeypatch.setattr(loop, "_fit", fit_one)
     arguments = ["table", "--out", str(tmp_path), *OPTIONS, "--seeds", "3"]
     assert main([*arguments, "--together", "3"]) == 0
     assert at_once == [3, 1, 1, 1]

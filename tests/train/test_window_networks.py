@@ -146,16 +146,18 @@ def test_the_papers_windows_have_224_pixels_and_a_resnet_each(name, side):
 def test_dropout_drops_70_percent_of_the_features_in_training():
     assert nnx.eval_shape(lambda: model_of("cnn", "cub", 224)).classifier.drops
     lean = model_of("cnn")
-    x = jnp.ones((1, 100))
-    np.testing.assert_array_equal(
-        lean.classifier(x, jax.random.key(0)), lean.classifier(x)
-    )
+    x, keys = jnp.ones((2, 100)), jax.random.split(jax.random.key(0))
+    np.testing.assert_array_equal(lean.classifier(x, keys), lean.classifier(x))
     lean.classifier.drops = True
     lean.classifier.linear.kernel[...] = jnp.eye(100)
-    dropped = lean.classifier(x, jax.random.key(0))[0]
+    both = lean.classifier(x, keys)
+    dropped = both[0]
     kept = np.asarray(dropped) > 0
     assert 15 <= kept.sum() <= 45
     np.testing.assert_allclose(np.asarray(dropped)[kept], 1 / 0.3, rtol=1e-5)
+    assert (both[0] != both[1]).any()
+    alone = lean.classifier(x[1:], keys[1:])  # an image's key decides
+    np.testing.assert_array_equal(alone, both[1:])
 
 
 def test_other_models_and_images_are_refused():

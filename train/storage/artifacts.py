@@ -92,7 +92,7 @@ def provenance(
     """The command, date, device, versions, settings and data of a run."""
     return {
         "name": name,
-        **circumstances(),
+        **circumstances(config.devices if isinstance(config, Config) else 1),
         "config": settings_of(config),
         "data": {
             "name": data.name,

@@ -17,6 +17,10 @@ from ..errors import OutputError
 from .folder import Folder
 
 KEPT = 2  # states; the second serves if the latest is corrupt
+# of several processes only the first calls Orbax, which must not wait for the others
+ALONE = ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+)
 
 State = tuple[dict[str, np.ndarray], dict[str, Any]]
 
@@ -101,6 +105,17 @@ class Checkpoint:
         self.folder.remove(*(f for f in self._files if self._step(f) not in steps))
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    arrays = ocp.StandardCheckpointHandler(multiprocessing_options=ALONE)
+    record = ocp.JsonCheckpointHandler(multiprocessing_options=ALONE)
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=ALONE),
+        arrays=arrays,
+        record=record,
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=ALONE)
+
+
 def _write_state(
     path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
 ) -> None:
@@ -108,7 +123,7 @@ def _write_state(
     digests = {name: _digest(x) for name, x in arrays.items()}
     text = json.dumps({"record": record, "empty": empty, "digests": digests})
     filled = {name: x for name, x in arrays.items() if x.size}  # Orbax takes no others
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(
             path,
             args=ocp.args.Composite(
@@ -119,7 +134,7 @@ def _write_state(
 
 
 def _read_state(path: Path) -> State:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         saved = checkpointer.restore(
             path,
             args=ocp.args.Composite(

@@ -18,13 +18,13 @@ import stn_jax
 from stn_jax.cpu import PLAIN, used
 
 
-def circumstances() -> dict[str, Any]:
-    """What runs now: the command, date, device, sampler, commit and versions."""
+def circumstances(devices: int | None = None) -> dict[str, Any]:
+    """What runs now: the command, date, devices, sampler, commit and versions."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "command": shlex.join(["python", "-m", "train", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
-        "device": device(),
+        "device": device(devices),
         "sampler": sampler(),
         "commit": commit(),
         "versions": {
@@ -57,13 +57,22 @@ def commit() -> str | None:
     return f"{head}+" if changes else head
 
 
-def device() -> str:
-    """The accelerator, if there is one, and the number of usable CPU cores."""
-    first = jax.devices()[0]
+def device(count: int | None = None) -> str:
+    """The first ``count`` devices, by default all, and the number of usable CPU cores.
+
+    A CPU that is one device is not named twice.
+    """
+    found = jax.devices()[:count]
     usable = getattr(os, "sched_getaffinity", None)  # excludes cores denied to us
-    count = len(usable(0)) if usable else os.cpu_count()
-    cores = f"{count} CPU core{'s' if count != 1 else ''}"
-    return cores if first.platform == "cpu" else f"{first.device_kind}, {cores}"
+    number = len(usable(0)) if usable else os.cpu_count()
+    cores = f"{number} CPU core{'s' if number != 1 else ''}"
+    if found[0].platform == "cpu" and len(found) == 1:
+        return cores
+    kind = "CPU" if found[0].platform == "cpu" else found[0].device_kind
+    kinds = f"{len(found)} devices ({kind})" if len(found) > 1 else kind
+    if jax.process_count() > 1:
+        kinds += f" of {jax.process_count()} processes"
+    return f"{kinds}, {cores}"
 
 
 def sampler() -> str:

@@ -1,0 +1,271 @@
+"""Trainings in several processes on this machine, and on eight virtual devices.
+
+They give the numbers of one process, lose nothing when one of them is killed, and end
+with an error that names the process when they do not fit together.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, made_once
+from faults import SMALL, digits_file, environment, results_of, rows_of
+
+from train.processes import join
+
+pytestmark = pytest.mark.faults
+
+STEPS = 50
+SETTINGS = [*SMALL, "--batch-size", "48", "--steps", str(STEPS), "--eval-every", "25"]
+SETTINGS += ["--checkpoint-minutes", "0", "--learning-rate", "1e-3"]
+RUN = ["run", "rts", "--models", "cnn", "st_cnn-affine", *SETTINGS]
+MINUTE = 60
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(arguments, *, devices=1, prelude="pass", **variables):
+    """Begin a command in a process of its own, with so many virtual devices."""
+    flags = f" --xla_force_host_platform_device_count={devices}"
+    variables["XLA_FLAGS"] = environment()["XLA_FLAGS"] + flags
+    program = f"import sys; {prelude}; from train.__main__ import main; "
+    program += "sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        env=environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_all(arguments, count, others=(), **options):
+    """Begin a command in several processes; ``others`` are those of the last one."""
+    address = f"127.0.0.1:{free_port()}"
+    meet = ["--coordinator", address, "--processes", str(count), "--process"]
+    own = [[]] * (count - 1) + [others]
+    return [
+        start([*arguments, *meet, str(i), *own[i]], **options) for i in range(count)
+    ]
+
+
+def ended(processes, timeout=300):
+    """The exit statuses and what was printed to stderr."""
+    errors = [process.communicate(timeout=timeout)[1] for process in processes]
+    return [process.returncode for process in processes], errors
+
+
+def wait_for_step(out, step, model="st_cnn-affine"):
+    """Wait until a run has written a row of this step."""
+    since = time.monotonic()
+    while not any(r["step"] >= step and r["model"] == model for r in rows_of(out)):
+        assert time.monotonic() - since < 200
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run of one process on one device."""
+
+    def make(out):
+        statuses, errors = ended([start([*RUN, "--out", str(out)])])
+        assert statuses == [0], errors
+
+    return made_once(tmp_path_factory, "alone", make)
+
+
+def check_same(out, other):
+    """Losses to float tolerance, the same errors on the test images."""
+    (rows, _, results), (expected_rows, _, expected) = map(results_of, (out, other))
+    assert [r["step"] for r in rows] == [r["step"] for r in expected_rows]
+    for row, of_one in zip(rows, expected_rows, strict=True):
+        np.testing.assert_allclose(row["loss"], of_one["loss"], rtol=2e-4)
+    for result, of_one in zip(results, expected, strict=True):
+        assert result["test_error"] == of_one["test_error"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_they_train_as_one_process_does(alone, tmp_path, count):
+    """One has eight devices, two have two each, and four have one."""
+    devices = {1: 8, 2: 2, 4: 1}[count]
+    arguments = [*RUN, "--out", str(tmp_path / "out")]
+    if count == 1:
+        processes = [start(arguments, devices=devices)]
+    else:
+        processes = start_all(arguments, count, devices=devices)
+    statuses, errors = ended(processes)
+    assert statuses == [0] * count, errors
+    check_same(tmp_path / "out", alone)
+    text = (tmp_path / "out" / "results.json").read_text()
+    named = {1: "8 devices (CPU)", 2: "4 devices (CPU) of 2 processes"}
+    assert named.get(count, "4 devices (CPU) of 4 processes") in text
+
+
+def test_the_last_process_is_killed(alone, tmp_path):
+    """The others end within a minute, and three go on, to the same numbers."""
+    out = tmp_path / "out"
+    processes = start_all([*RUN, "--out", str(out)], 4)
+    wait_for_step(out, 20)
+    processes[-1].kill()
+    since = time.monotonic()
+    statuses, errors = ended(processes, timeout=MINUTE)
+    assert time.monotonic() - since < MINUTE
+    assert statuses[-1] == -signal.SIGKILL
+    assert all(status != 0 for status in statuses)
+    for index, error in enumerate(errors[:-1]):
+        assert f"error: process {index} of 4: another process no longer" in error
+    assert "--resume" in errors[0]
+    statuses, errors = ended(start_all([*RUN, "--out", str(out), "--resume"], 3))
+    assert statuses == [0, 0, 0], errors
+    check_same(out, alone)
+
+
+def test_the_first_process_is_killed(alone, tmp_path):
+    """The others end within a minute, and one alone goes on."""
+    out = tmp_path / "out"
+    processes = start_all([*RUN, "--out", str(out)], 2)
+    wait_for_step(out, 20)
+    processes[0].kill()
+    statuses, _ = ended(processes, timeout=MINUTE)
+    assert all(status != 0 for status in statuses)
+    statuses, errors = ended([start([*RUN, "--out", str(out), "--resume"])])
+    assert statuses == [0], errors
+    check_same(out, alone)
+
+
+def test_all_are_asked_to_stop(alone, tmp_path):
+    """By SIGTERM at different moments: they stop after the same step, and save it."""
+    out = tmp_path / "out"
+    rarely = [*RUN, "--out", str(out), "--checkpoint-minutes", "60"]
+    processes = start_all(rarely, 2)
+    wait_for_step(out, 10)
+    processes[1].terminate()
+    statuses, errors = ended(processes, timeout=MINUTE)
+    assert statuses == [128 + signal.SIGTERM] * 2
+    assert all("the state is saved. Continue with" in error for error in errors)
+    statuses, errors = ended(start_all([*rarely, "--resume"], 2))
+    assert statuses == [0, 0], errors
+    check_same(out, alone)
+
+
+def test_as_many_as_before_give_the_same_bits(tmp_path):
+    """Two runs of two processes, one of which was stopped and resumed."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert ended(start_all([*RUN, "--out", str(whole)], 2))[0] == [0, 0]
+    processes = start_all([*RUN, "--out", str(out)], 2)
+    wait_for_step(out, 30, "cnn")
+    for process in processes:
+        process.terminate()
+    ended(processes)
+    statuses, errors = ended(start_all([*RUN, "--out", str(out), "--resume"], 2))
+    assert statuses == [0, 0], errors
+    assert results_of(out) == results_of(whole)
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        (["--batch-size", "96"], "batch_size is 96 in process 1, 48 in process 0"),
+        (["--validation", "0.2"], "validation is 0.2 in process 1, 0.08"),
+        (["--dataset", "digits"], "dataset is digits in process 1, "),
+        (["--dataset", "absent.npz"], "process 1 has ended: absent.npz"),
+    ],
+    ids=["batch", "split", "dataset", "no data"],
+)
+def test_processes_that_do_not_agree(tmp_path, others, words):
+    """They say so, each by its name, and nothing is written."""
+    out = tmp_path / "out"
+    processes = start_all([*RUN, "--out", str(out)], 2, others)
+    statuses, errors = ended(processes, timeout=MINUTE)
+    assert statuses == [1, 1], errors
+    assert words in errors[0]
+    for index, error in enumerate(errors):
+        assert f"error: process {index} of 2: " in error
+    assert not out.exists()
+
+
+def test_files_of_one_name_with_other_images(tmp_path):
+    """Such as those on the disks of two machines."""
+    processes = []
+    meet = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2"]
+    for index in range(2):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        arrays = {**np.load(digits_file())}
+        arrays["x_train"][0] += index
+        np.savez(folder / "own.npz", **arrays)
+        own = ["--dataset", "own.npz", "--process", str(index), "--out", "out"]
+        prelude = f"import os; os.chdir({str(folder)!r})"
+        processes.append(start([*RUN, *meet, *own], prelude=prelude))
+    statuses, errors = ended(processes, timeout=MINUTE)
+    assert statuses == [1, 1], errors
+    assert "do not agree: data_sha256 is " in errors[0]
+
+
+def test_a_folder_that_the_first_process_may_not_use(tmp_path):
+    (tmp_path / "letter.txt").write_text("of someone else")
+    processes = start_all([*RUN, "--out", str(tmp_path)], 2)
+    statuses, errors = ended(processes, timeout=MINUTE)
+    assert statuses == [1, 1]
+    assert "process 0 has ended" in errors[1]
+    assert "was changed" in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_nobody_comes(tmp_path, index):
+    """The wait is shortened from 45 seconds to 4."""
+    address = f"127.0.0.1:{free_port()}"
+    meet = ["--coordinator", address, "--processes", "2", "--process", str(index)]
+    prelude = "import train.processes as p; p.WAIT = 4"
+    process = start([*RUN, "--out", str(tmp_path / "out"), *meet], prelude=prelude)
+    (status,), (error,) = ended([process], timeout=MINUTE)
+    assert status == 1
+    who = "nobody answers at" if index else "not all others came to"
+    assert f"error: process {index} of 2: {who} {address}" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_srun_is_known_by_its_environment(alone, tmp_path):
+    """By the variables that SLURM sets; there is no SLURM here."""
+    out = tmp_path / "out"
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1"}
+    job["SLURM_NTASKS"] = "2"
+    processes = [
+        start(
+            [*RUN, "--out", str(out)],
+            **job,
+            SLURM_PROCID=str(index),
+            SLURM_LOCALID=str(index),
+        )
+        for index in range(2)
+    ]
+    statuses, errors = ended(processes)
+    assert statuses == [0, 0], errors
+    check_same(out, alone)
+
+
+def test_cloud_tpu_is_known_by_its_environment(monkeypatch):
+    """jax is asked to find the others; there is no TPU here."""
+    import jax
+
+    from train.configs import Training
+
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: asked.append(a))
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host-0")
+    join(Training())
+    assert not asked
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "host-0,host-1")
+    join(Training())
+    assert asked == [(None, None, None)]
