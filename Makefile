@@ -41,7 +41,8 @@ test-slow: $(VENV)/test
 
 test-faults: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 test-faults: $(VENV)/test
-	$(BIN)/python -m pytest -n 3 -m faults tests/train/test_faults.py
+	$(BIN)/python -m pytest -n 3 -m "faults and not slow" tests/train/test_faults.py
+	$(BIN)/python -m pytest -m "faults and not slow" tests/train/test_processes.py
 
 MINUTES ?= 20
 soak: $(VENV)/test

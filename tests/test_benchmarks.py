@@ -19,6 +19,7 @@ from conftest import ROOT
 from benchmarks import (
     bounds,
     budget,
+    collectives,
     gpu,
     malloc,
     on_jax,
@@ -223,6 +224,28 @@ def test_the_matrix_products_of_a_program():
     assert sorted(shapes) == [(3, 3), (3, 5), (3, 5)]
     back = jax.make_jaxpr(jax.grad(lambda a: (a @ b).sum()))(a).jaxpr
     assert (3, 3) in [x.shape for x in bounds.matrix_products(back)()]
+
+
+def test_the_exchanges_of_a_program():
+    """Of lines as XLA prints them: one array, a tuple, and one that exchanges none."""
+    text = """
+  %all-gather.1 = u8[8,28]{1,0} all-gather(u8[1,28]{1,0} %x), dimensions={0}
+  %r = (f32[10]{0}, f32[2,5]{1,0}, pred[]) all-reduce(f32[10]{0} %a, f32[2,5] %b)
+  ROOT %all-reduce.2 = bf16[3]{0} all-reduce-start(bf16[3]{0} %c), to_apply=%add
+  %all-reduce-fusion = f32[7]{0} fusion(f32[7]{0} %all-reduce.2), kind=kLoop
+"""
+    found = collectives.exchanges(text)
+    assert found == {
+        "all-gather": {"operations": 1, "bytes": 8 * 28},
+        "all-reduce": {"operations": 2, "bytes": 4 * 20 + 1 + 2 * 3},
+    }
+
+
+def test_a_share_of_two_devices_exchanges_the_gradients():
+    """Four bytes for each parameter, and four metrics."""
+    row = collectives.row("rts", "cnn", 2, 16)
+    of_gradients = row["exchanges"]["all-reduce"]["bytes"]
+    assert of_gradients == 4 * row["parameters"] + 12
 
 
 def test_the_packed_gather_samples_the_same(rng):

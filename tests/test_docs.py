@@ -171,6 +171,27 @@ def test_the_costs_of_windows_are():
         assert f"| {label} | {' | '.join(f'{x:.2f}' for x in costs)} |" in page
 
 
+def test_what_devices_send_is():
+    """The bytes do not depend on the number of devices; gradients not on the batch."""
+    path = ROOT / "docs" / "results" / "collectives-cpu.json"
+    rows = artifacts.read_json(path)["rows"]
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    labels = {"cnn": "CNN", "st_cnn-affine": "ST-CNN affine"}
+    for row in rows:
+        if row["devices"] == 1:
+            assert not row["exchanges"]
+            continue
+        gradients = row["exchanges"]["all-reduce"]["bytes"]
+        assert 0 < gradients - 4 * row["parameters"] <= 16  # and four metrics
+        digits = row["exchanges"].get("all-gather", {"bytes": 0})["bytes"]
+        assert digits == (0 if row["task"] == "rts" else 4 * 28**2 * row["batch_size"])
+        batch = "256, 512" if row["task"] == "rts" else row["batch_size"]
+        label = f"{row['task'].upper()}, {labels[row['model']]}"
+        sent = f"{gradients / 1e6:.2f} MB | {f'{digits / 1e6:.2f} MB' if digits else 0}"
+        line = f"| {label} | {row['parameters']:,} | 2, 4, 8 | {batch} | {sent} |"
+        assert line in page
+
+
 def test_the_times_of_warps_are():
     rows = artifacts.read_json(ROOT / "docs" / "results" / "warps-cpu.json")["rows"]
     ratios = {(row["case"], row["what"]): row["of_pytorch"][1] for row in rows}

@@ -119,7 +119,7 @@ class Trainer:
         one program each.
         """
         length = max(min(50, self.config.steps // 20), 1)
-        feed = self._feed(length)
+        feed = self.feed(length)
         with Profile(trace, self.config.profile) as profile:
             for last in self._ends(length):
                 profile.begin_program()
@@ -135,7 +135,8 @@ class Trainer:
                 self.rows += rows
                 yield from rows
 
-    def _feed(self, length: int) -> Resident | Streamed:
+    def feed(self, length: int) -> Resident | Streamed:
+        """What the programs of at most ``length`` steps take."""
         given = self.config, self.data, self.seeds, self.mesh
         if is_large(self.data.train.images):
             return Streamed(*given, self.step)

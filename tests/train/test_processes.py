@@ -20,10 +20,12 @@ from train.processes import join
 
 pytestmark = pytest.mark.faults
 
-STEPS = 50
-SETTINGS = [*SMALL, "--batch-size", "48", "--steps", str(STEPS), "--eval-every", "25"]
+MODEL = "st_cnn-affine"
+SETTINGS = [*SMALL, "--batch-size", "48", "--parameters", "60000"]
 SETTINGS += ["--checkpoint-minutes", "0", "--learning-rate", "1e-3"]
-RUN = ["run", "rts", "--models", "cnn", "st_cnn-affine", *SETTINGS]
+RUN = ["run", f"rts-{MODEL}", *SETTINGS, "--steps", "40", "--eval-every", "20"]
+BOTH = ["run", "rts", "--models", "cnn", MODEL, *SETTINGS]
+BOTH += ["--steps", "50", "--eval-every", "25"]
 MINUTE = 60
 
 
@@ -65,23 +67,32 @@ def ended(processes, timeout=300):
     return [process.returncode for process in processes], errors
 
 
-def wait_for_step(out, step, model="st_cnn-affine"):
+def wait_for_step(out, step):
     """Wait until a run has written a row of this step."""
     since = time.monotonic()
-    while not any(r["step"] >= step and r["model"] == model for r in rows_of(out)):
+    while not any(row["step"] >= step for row in rows_of(out)):
         assert time.monotonic() - since < 200
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The run of one process on one device."""
+def alone(tmp_path_factory, arguments):
+    """The folder of this run by one process on one device."""
 
     def make(out):
-        statuses, errors = ended([start([*RUN, "--out", str(out)])])
+        statuses, errors = ended([start([*arguments, "--out", str(out)])])
         assert statuses == [0], errors
 
-    return made_once(tmp_path_factory, "alone", make)
+    return made_once(tmp_path_factory, f"alone-{arguments[1]}", make)
+
+
+@pytest.fixture(scope="module")
+def of_one(tmp_path_factory):
+    return alone(tmp_path_factory, RUN)
+
+
+@pytest.fixture(scope="module")
+def both_of_one(tmp_path_factory):
+    return alone(tmp_path_factory, BOTH)
 
 
 def check_same(out, other):
@@ -94,28 +105,32 @@ def check_same(out, other):
         assert result["test_error"] == of_one["test_error"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_they_train_as_one_process_does(alone, tmp_path, count):
-    """One has eight devices, two have two each, and four have one."""
-    devices = {1: 8, 2: 2, 4: 1}[count]
-    arguments = [*RUN, "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize(
+    ("count", "devices", "named"),
+    [
+        (1, 8, "8 devices (CPU), "),
+        (2, 2, "4 devices (CPU) of 2 processes, "),
+        pytest.param(4, 1, "4 devices (CPU) of 4 processes, ", marks=pytest.mark.slow),
+    ],
+)
+def test_they_train_as_one_process_does(both_of_one, tmp_path, count, devices, named):
+    """The losses of 50 steps and the test errors, of a CNN and an ST-CNN."""
+    arguments = [*BOTH, "--out", str(tmp_path / "out")]
     if count == 1:
         processes = [start(arguments, devices=devices)]
     else:
         processes = start_all(arguments, count, devices=devices)
     statuses, errors = ended(processes)
     assert statuses == [0] * count, errors
-    check_same(tmp_path / "out", alone)
-    text = (tmp_path / "out" / "results.json").read_text()
-    named = {1: "8 devices (CPU)", 2: "4 devices (CPU) of 2 processes"}
-    assert named.get(count, "4 devices (CPU) of 4 processes") in text
+    check_same(tmp_path / "out", both_of_one)
+    assert named in (tmp_path / "out" / "results.json").read_text()
 
 
-def test_the_last_process_is_killed(alone, tmp_path):
+def test_the_last_process_is_killed(of_one, tmp_path):
     """The others end within a minute, and three go on, to the same numbers."""
     out = tmp_path / "out"
     processes = start_all([*RUN, "--out", str(out)], 4)
-    wait_for_step(out, 20)
+    wait_for_step(out, 10)
     processes[-1].kill()
     since = time.monotonic()
     statuses, errors = ended(processes, timeout=MINUTE)
@@ -127,25 +142,27 @@ def test_the_last_process_is_killed(alone, tmp_path):
     assert "--resume" in errors[0]
     statuses, errors = ended(start_all([*RUN, "--out", str(out), "--resume"], 3))
     assert statuses == [0, 0, 0], errors
-    check_same(out, alone)
+    check_same(out, of_one)
 
 
-def test_the_first_process_is_killed(alone, tmp_path):
-    """The others end within a minute, and one alone goes on."""
+def test_the_first_process_is_killed(of_one, tmp_path):
+    """The other ends within a minute, and one alone goes on, on two devices."""
     out = tmp_path / "out"
     processes = start_all([*RUN, "--out", str(out)], 2)
-    wait_for_step(out, 20)
+    wait_for_step(out, 10)
     processes[0].kill()
     statuses, _ = ended(processes, timeout=MINUTE)
     assert all(status != 0 for status in statuses)
-    statuses, errors = ended([start([*RUN, "--out", str(out), "--resume"])])
+    statuses, errors = ended([start([*RUN, "--out", str(out), "--resume"], devices=2)])
     assert statuses == [0], errors
-    check_same(out, alone)
+    check_same(out, of_one)
 
 
-def test_all_are_asked_to_stop(alone, tmp_path):
-    """By SIGTERM at different moments: they stop after the same step, and save it."""
-    out = tmp_path / "out"
+def test_all_stop_when_one_is_asked_to(tmp_path):
+    """After the same step, and resumed they give the bits of a run without a stop."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    statuses, errors = ended(start_all([*RUN, "--out", str(whole)], 2))
+    assert statuses == [0, 0], errors
     rarely = [*RUN, "--out", str(out), "--checkpoint-minutes", "60"]
     processes = start_all(rarely, 2)
     wait_for_step(out, 10)
@@ -154,20 +171,6 @@ def test_all_are_asked_to_stop(alone, tmp_path):
     assert statuses == [128 + signal.SIGTERM] * 2
     assert all("the state is saved. Continue with" in error for error in errors)
     statuses, errors = ended(start_all([*rarely, "--resume"], 2))
-    assert statuses == [0, 0], errors
-    check_same(out, alone)
-
-
-def test_as_many_as_before_give_the_same_bits(tmp_path):
-    """Two runs of two processes, one of which was stopped and resumed."""
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    assert ended(start_all([*RUN, "--out", str(whole)], 2))[0] == [0, 0]
-    processes = start_all([*RUN, "--out", str(out)], 2)
-    wait_for_step(out, 30, "cnn")
-    for process in processes:
-        process.terminate()
-    ended(processes)
-    statuses, errors = ended(start_all([*RUN, "--out", str(out), "--resume"], 2))
     assert statuses == [0, 0], errors
     assert results_of(out) == results_of(whole)
 
@@ -236,7 +239,8 @@ def test_nobody_comes(tmp_path, index):
     assert not (tmp_path / "out").exists()
 
 
-def test_srun_is_known_by_its_environment(alone, tmp_path):
+@pytest.mark.slow
+def test_srun_is_known_by_its_environment(of_one, tmp_path):
     """By the variables that SLURM sets; there is no SLURM here."""
     out = tmp_path / "out"
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1"}
@@ -252,7 +256,7 @@ def test_srun_is_known_by_its_environment(alone, tmp_path):
     ]
     statuses, errors = ended(processes)
     assert statuses == [0, 0], errors
-    check_same(out, alone)
+    check_same(out, of_one)
 
 
 def test_cloud_tpu_is_known_by_its_environment(monkeypatch):
