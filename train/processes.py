@@ -5,13 +5,15 @@ Each runs the same command and holds some of the devices. The first one alone wr
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import jax
@@ -25,6 +27,18 @@ WAIT = 45  # seconds in which all processes must come
 HEARTBEAT = 20  # seconds without a sign of life, after which a process counts as lost
 # what XLA, Gloo, NCCL and JAX's service say when another process is gone
 _GONE = re.compile(r"gloo|nccl|collective|coordination|unavailable|connection", re.I)
+
+GO_ON = (
+    "What was saved is kept. Start the command again, a run with --resume, in any "
+    "number of processes"
+)
+_WATCHER = """
+import sys
+
+if sys.stdin.read() != "goodbye":
+    print(sys.argv[1], file=sys.stderr)
+"""
+_watchers: list[subprocess.Popen[bytes]] = []
 
 T = TypeVar("T")
 
@@ -57,6 +71,7 @@ def join(config: Training) -> None:
             raise ConfigError(
                 f"the processes cannot meet at {config.coordinator}: {error}"
             ) from error
+    _watch()
 
 
 def _check_address(
@@ -124,6 +139,29 @@ def _deadline(seconds: float, words: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _watch() -> None:
+    """Say what has happened if this process ends without a word.
+
+    JAX ends it by a signal, with a trace of C++, when another one does not answer. So a
+    small program waits for the end of a pipe, which the system closes.
+    """
+    words = f"error: {name()}ended by a signal or by JAX. {GO_ON}"
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", _WATCHER, words],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    _watchers.append(watcher)
+    atexit.register(_say_goodbye)
+
+
+def _say_goodbye() -> None:
+    for watcher in _watchers:
+        with suppress(OSError):
+            watcher.communicate(b"goodbye")
+    _watchers.clear()
 
 
 def are_several() -> bool:
@@ -238,9 +276,8 @@ def watched(what: str) -> Iterator[None]:
             ) from error
         if are_several() and _GONE.search(text):
             raise Lost(
-                "another process no longer answers, so this one ends too. What was "
-                "saved is kept. Start the command again, a run with --resume, with as "
-                f"many processes or with others ({text.splitlines()[0]})"
+                "another process no longer answers, so this one ends too. "
+                f"{GO_ON} ({text.splitlines()[0]})"
             ) from error
         raise
 
@@ -248,6 +285,7 @@ def watched(what: str) -> Iterator[None]:
 def end(status: int) -> None:
     """End at once, so that the others notice; JAX would wait for them."""
     if jax.distributed.is_initialized():
+        _say_goodbye()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

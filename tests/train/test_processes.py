@@ -5,6 +5,7 @@ with an error that names the process when they do not fit together.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,11 +21,10 @@ from train.processes import join
 
 pytestmark = pytest.mark.faults
 
-MODEL = "st_cnn-affine"
-SETTINGS = [*SMALL, "--batch-size", "48", "--parameters", "60000"]
+SETTINGS = [*SMALL, "--batch-size", "48", "--parameters", "70000"]
 SETTINGS += ["--checkpoint-minutes", "0", "--learning-rate", "1e-3"]
-RUN = ["run", f"rts-{MODEL}", *SETTINGS, "--steps", "40", "--eval-every", "20"]
-BOTH = ["run", "rts", "--models", "cnn", MODEL, *SETTINGS]
+RUN = ["run", "rts-st_fcn-affine", *SETTINGS, "--steps", "40", "--eval-every", "20"]
+BOTH = ["run", "rts", "--models", "cnn", "st_cnn-affine", *SETTINGS]
 BOTH += ["--steps", "50", "--eval-every", "25"]
 MINUTE = 60
 
@@ -109,7 +109,7 @@ def check_same(out, other):
     ("count", "devices", "named"),
     [
         (1, 8, "8 devices (CPU), "),
-        (2, 2, "4 devices (CPU) of 2 processes, "),
+        pytest.param(2, 2, "4 devices (CPU) of 2 processes, ", marks=pytest.mark.slow),
         pytest.param(4, 1, "4 devices (CPU) of 4 processes, ", marks=pytest.mark.slow),
     ],
 )
@@ -129,7 +129,9 @@ def test_they_train_as_one_process_does(both_of_one, tmp_path, count, devices, n
 def test_the_last_process_is_killed(of_one, tmp_path):
     """The others end within a minute, and three go on, to the same numbers."""
     out = tmp_path / "out"
-    processes = start_all([*RUN, "--out", str(out)], 4)
+    # a process counts as lost after 8 seconds instead of 20
+    prelude = "import train.processes as p; p.HEARTBEAT = 8"
+    processes = start_all([*RUN, "--out", str(out)], 4, prelude=prelude)
     wait_for_step(out, 10)
     processes[-1].kill()
     since = time.monotonic()
@@ -137,9 +139,8 @@ def test_the_last_process_is_killed(of_one, tmp_path):
     assert time.monotonic() - since < MINUTE
     assert statuses[-1] == -signal.SIGKILL
     assert all(status != 0 for status in statuses)
-    for index, error in enumerate(errors[:-1]):
-        assert f"error: process {index} of 4: another process no longer" in error
-    assert "--resume" in errors[0]
+    for index, error in enumerate(errors):
+        assert re.search(f"error: process {index} of 4: .*with --resume, in any", error)
     statuses, errors = ended(start_all([*RUN, "--out", str(out), "--resume"], 3))
     assert statuses == [0, 0, 0], errors
     check_same(out, of_one)
@@ -151,8 +152,9 @@ def test_the_first_process_is_killed(of_one, tmp_path):
     processes = start_all([*RUN, "--out", str(out)], 2)
     wait_for_step(out, 10)
     processes[0].kill()
-    statuses, _ = ended(processes, timeout=MINUTE)
+    statuses, errors = ended(processes, timeout=MINUTE)
     assert all(status != 0 for status in statuses)
+    assert re.search("error: process 1 of 2: .*with --resume, in any", errors[1])
     statuses, errors = ended([start([*RUN, "--out", str(out), "--resume"], devices=2)])
     assert statuses == [0], errors
     check_same(out, of_one)
@@ -181,7 +183,10 @@ def test_all_stop_when_one_is_asked_to(tmp_path):
         (["--batch-size", "96"], "batch_size is 96 in process 1, 48 in process 0"),
         (["--validation", "0.2"], "validation is 0.2 in process 1, 0.08"),
         (["--dataset", "digits"], "dataset is digits in process 1, "),
-        (["--dataset", "absent.npz"], "process 1 has ended: absent.npz"),
+        (
+            ["--dataset", "absent.npz"],
+            "process 1 has ended: --dataset absent.npz: no such file",
+        ),
     ],
     ids=["batch", "split", "dataset", "no data"],
 )
