@@ -13,7 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    Sharding,
+    SingleDeviceSharding,
+)
 from jax.sharding import PartitionSpec as P
 
 from .configs import Training
@@ -21,6 +27,8 @@ from .errors import ConfigError
 from .share import AXIS as BATCH
 
 SEED = "seed"
+# jax 0.7 cannot map the gradient of a convolution within shard_map
+SEVERAL = jax.__version_info__ >= (0, 8)
 LEAST = 32  # images of a step that a device should have, before seeds are spread
 BY_SEED, BY_IMAGE, EVERYWHERE = P(SEED), P((SEED, BATCH)), P()
 
@@ -35,9 +43,13 @@ def mesh_for(config: Training, seeds: int = 1) -> Mesh:
       ConfigError: the devices are too few, or do not divide a batch.
     """
     found = jax.devices()
-    count = config.devices or len(found)
+    count = config.devices or (len(found) if SEVERAL else 1)
     if count > len(found):
         raise ConfigError(f"--devices {count}: there are {len(found)}")
+    if not SEVERAL and max(count, jax.process_count()) > 1:
+        raise ConfigError(
+            f"several devices need jax 0.8 or newer; this is {jax.__version__}"
+        )
     if count < len(found) and jax.process_count() > 1:
         raise ConfigError(
             f"--devices {count}: several processes use all their devices, {len(found)}"
@@ -79,9 +91,16 @@ def _check_division(config: Training, count: int) -> None:
     )
 
 
+def sharding_of(mesh: Mesh, spec: P) -> Sharding:
+    """How an array lies on the devices."""
+    if mesh.size == 1:
+        return SingleDeviceSharding(mesh.devices.item())
+    return NamedSharding(mesh, spec)
+
+
 def put(mesh: Mesh, spec: P, tree: Any) -> Any:
     """Place arrays of the host, the same in each process, on the devices."""
-    sharding = NamedSharding(mesh, spec)
+    sharding = sharding_of(mesh, spec)
 
     def place(x: Any) -> jax.Array:
         if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -107,6 +126,8 @@ def on_each(
     mesh: Mesh, function: Callable[..., Any], in_specs: Any, out_specs: Any
 ) -> Callable[..., Any]:
     """A function that each device calls with its parts of the arguments."""
+    if mesh.size == 1:
+        return function
     # what is returned as EVERYWHERE was averaged over the devices, or is their common
     # input; jax cannot follow this through custom derivatives
     return jax.shard_map(

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from .configs import Config
 from .data import Dataset, Split
-from .devices import BATCH, BY_IMAGE, EVERYWHERE, SEED, put
+from .devices import BATCH, BY_IMAGE, EVERYWHERE, SEED, put, sharding_of
 from .errors import ConfigError
 from .steps import Batch, batch_indices
 
@@ -107,7 +107,7 @@ class Streamed:
             ) from None
         self.config, self.split, self.seeds, self.mesh = config, data.train, seeds, mesh
         rows = len(seeds) * config.batch_size
-        self.sharding = NamedSharding(mesh, BY_IMAGE)
+        self.sharding = sharding_of(mesh, BY_IMAGE)
         # the rows of this process's devices, of an array of all
         own = self.sharding.addressable_devices_indices_map((rows,)).values()
         self.own = {at.start or 0: at for (at,) in filter(None, own)}

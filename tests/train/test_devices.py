@@ -16,7 +16,7 @@ from trainings import config, few, without_timings
 
 from train.configs import Task
 from train.data import Split, load
-from train.devices import BATCH, BY_SEED, mesh_for, on_each, put, to_host
+from train.devices import BATCH, BY_SEED, SEVERAL, mesh_for, on_each, put, to_host
 from train.errors import ConfigError, OutOfMemory
 from train.feed import Streamed
 from train.loop import fit
@@ -28,6 +28,7 @@ from train.storage.circumstances import device
 from train.tasks import training_examples
 
 CNN = ModelSpec("cnn")
+several = pytest.mark.skipif(not SEVERAL, reason="jax 0.7 trains on one device")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def digits():
     return few(load("digits"), 60)
 
 
+@several
 @pytest.mark.parametrize("task", get_args(Task))
 def test_a_device_makes_its_share_of_a_batch(digits, task):
     """The images that the whole batch has at these places, with their labels."""
@@ -62,6 +64,7 @@ def compared(first, second, tolerance=1e-4):
             np.testing.assert_allclose(one[key], other[key], tolerance, tolerance)
 
 
+@several
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -112,6 +115,7 @@ def test_parts_take_less_memory(rng):
     assert temporaries(8) - gradient < (temporaries(1) - gradient) / 2 + gradient
 
 
+@several
 def test_seeds_are_spread_over_devices_that_a_batch_does_not_need(digits):
     setup = dataclasses.replace(config(batch_size=8, eval_every=4), steps=4)
     assert mesh_for(setup, seeds=2).devices.shape == (2, 1)
@@ -125,6 +129,7 @@ def test_seeds_are_spread_over_devices_that_a_batch_does_not_need(digits):
         compared(run.rows, alone.rows)
 
 
+@several
 @pytest.mark.parametrize(("batch_size", "shape"), [(8, (2, 1)), (64, (1, 2))])
 def test_each_device_reads_the_images_of_its_share(digits, batch_size, shape):
     pytest.importorskip("grain")
@@ -149,6 +154,7 @@ def test_each_device_reads_the_images_of_its_share(digits, batch_size, shape):
             )
 
 
+@several
 def test_what_is_placed_comes_back():
     mesh = mesh_for(config(batch_size=64), seeds=2)
     tree = {
@@ -161,6 +167,7 @@ def test_what_is_placed_comes_back():
     assert (placed["keys"] == tree["keys"]).all()
 
 
+@several
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -174,6 +181,13 @@ def test_what_is_placed_comes_back():
 def test_devices_that_do_not_divide_a_batch(changes, words):
     with pytest.raises(ConfigError, match=words):
         mesh_for(config(**{"batch_size": 8, **changes}))
+
+
+@pytest.mark.skipif(SEVERAL, reason="this jax trains on several devices")
+def test_old_versions_train_on_one_device():
+    assert mesh_for(config()).size == 1
+    with pytest.raises(ConfigError, match=r"need jax 0.8 or newer; this is 0\.7"):
+        mesh_for(config(devices=2))
 
 
 @pytest.mark.parametrize("name", ["accumulate", "devices", "processes"])

@@ -17,9 +17,13 @@ import pytest
 from conftest import ROOT, made_once
 from faults import SMALL, digits_file, environment, results_of, rows_of
 
+from train.devices import SEVERAL
 from train.processes import join
 
-pytestmark = pytest.mark.faults
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not SEVERAL, reason="jax 0.7 trains on one device"),
+]
 
 SETTINGS = [*SMALL, "--batch-size", "48", "--parameters", "70000"]
 SETTINGS += ["--checkpoint-minutes", "0", "--learning-rate", "1e-3"]
