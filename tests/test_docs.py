@@ -171,6 +171,21 @@ def test_the_costs_of_windows_are():
         assert f"| {label} | {' | '.join(f'{x:.2f}' for x in costs)} |" in page
 
 
+def test_the_effects_of_precision_and_parts_are():
+    path = ROOT / "docs" / "results" / "precision-cpu.json"
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    results = artifacts.read_json(path)
+    assert len(results) == 9
+    for index, option in enumerate(
+        ("none", "`--accumulate 4`", "`--precision bfloat16`")
+    ):
+        models = [r["models"][0] for r in results[3 * index : 3 * index + 3]]
+        errors = [model["test_error"] for model in models]
+        speed = statistics.median([model["images_per_second"] for model in models])
+        spread = f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}"
+        assert f"| {option} | {spread} | {speed:,.0f} |" in page
+
+
 def test_what_devices_send_is():
     """The bytes do not depend on the number of devices; gradients not on the batch."""
     path = ROOT / "docs" / "results" / "collectives-cpu.json"
