@@ -62,12 +62,15 @@ SOME = [
 def drawn(method, count):
     """So many combinations, the same in every run."""
     choose = random.Random(method).choice
+    # 216 taps of a volume take a minute to compile without the kernel
+    is_wide = METHODS[method][0] == 6
+    sizes = [*SIZES[:4] * 4, *SIZES[4:]] if is_wide else SIZES
     return [
         Combination(
             method,
             choose(list(RULES)),
             choose([False, True]),
-            choose(SIZES),
+            choose(sizes),
             choose([1, 1, 2, 3, 4, 5, 8, 33]),
             choose(list(TOLERANCES)),
             choose([1, 2, 9]),
@@ -174,13 +177,13 @@ def test_agreement(kernel, combination):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_agreement_everywhere(kernel, method):
-    """500 cases for each method, in 25 combinations."""
+    """560 cases for each method, in 25 combinations: more than 5,000 of all nine."""
     coordinates = st.one_of(
         st.sampled_from(SPECIAL), st.integers(-99, 99).map(lambda i: i / 16)
     )
 
     @settings(
-        max_examples=500,
+        max_examples=560,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
