@@ -79,9 +79,10 @@ def _check_division(config: Training, count: int) -> None:
     size, parts = config.batch_size, count * config.accumulate
     if size % parts == 0:
         return
-    into = f"{count} devices" if count > 1 else ""
-    if config.accumulate > 1:
-        into += f"{' with ' if into else ''}--accumulate {config.accumulate}"
+    into = f"{count} devices with " if count > 1 else "the parts of "
+    into += f"--accumulate {config.accumulate}"
+    if config.accumulate == 1:
+        into = f"{count} devices"
     below = size // parts * parts
     sizes = " or ".join(str(n) for n in (below, below + parts) if n)
     advice = " or fewer --devices" if count > 1 else ""
