@@ -42,8 +42,26 @@ def mesh_for(config: Training, seeds: int = 1) -> Mesh:
     Raises:
       ConfigError: the devices are too few, or do not divide a batch.
     """
+    found = used_devices(config.devices)
+    count = len(found)
+    of_seeds = _spread(count, config.batch_size, seeds)
+    _check_division(config, count // of_seeds)
+    return jax.make_mesh(
+        (of_seeds, count // of_seeds),
+        (SEED, BATCH),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=found,
+    )
+
+
+def used_devices(wanted: int | None) -> list[Any]:
+    """The first devices, as many as are wanted, or all.
+
+    Raises:
+      ConfigError: there are fewer, or this jax or these processes need another number.
+    """
     found = jax.devices()
-    count = config.devices or (len(found) if SEVERAL else 1)
+    count = wanted or (len(found) if SEVERAL else 1)
     if count > len(found):
         raise ConfigError(f"--devices {count}: there are {len(found)}")
     if not SEVERAL and max(count, jax.process_count()) > 1:
@@ -54,14 +72,7 @@ def mesh_for(config: Training, seeds: int = 1) -> Mesh:
         raise ConfigError(
             f"--devices {count}: several processes use all their devices, {len(found)}"
         )
-    of_seeds = _spread(count, config.batch_size, seeds)
-    _check_division(config, count // of_seeds)
-    return jax.make_mesh(
-        (of_seeds, count // of_seeds),
-        (SEED, BATCH),
-        axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=found[:count],
-    )
+    return found[:count]
 
 
 def _spread(count: int, batch_size: int, seeds: int) -> int:

@@ -36,10 +36,8 @@ def fixed_examples(
     task leaves these as they are.
     """
     if task in AS_THEY_ARE:
-        images, labels = TASKS[task](
-            jax.random.key(seed), *split, WHOLE
-        )  # views of arrays
-        return images, labels  # pyright: ignore[reportReturnType]
+        as_they_are = TASKS[task](jax.random.key(seed), *split, WHOLE)
+        return as_they_are  # pyright: ignore[reportReturnType] # views of the arrays
     make = jax.jit(examples, static_argnums=0)
     key = jax.random.key(seed)
     count = len(split.labels)

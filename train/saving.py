@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -81,7 +81,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint | None) -> None:
             f"{where} holds the state of another training: there, {differ}{remedy}"
         )
     state = {"params": trainer.state.params, "optimizer": trainer.state.opt_state}
-    state = _with_arrays(state, arrays, np.asarray)
+    state = _with_arrays(state, arrays)
     trainer.rows = record["rows"]
     trainer.place(state["params"], state["optimizer"], trainer.rows[-1]["step"])
     trainer.recorded = [*arrays["recorded"]]
@@ -89,7 +89,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint | None) -> None:
         like = state_of(trainer.state.params, index)
         for rank, (at, error) in enumerate(of_seed):
             name = f"best-{index}-{rank}"
-            params = _with_arrays({name: like}, arrays, np.asarray)[name]
+            params = _with_arrays({name: like}, arrays)[name]
             trainer.best[index].append(Kept(at, error, params))
     trainer.began -= record["seconds"]
 
@@ -131,8 +131,8 @@ def _by_name(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def _with_arrays(tree: Any, arrays: Mapping[str, np.ndarray], make: Callable) -> Any:
+def _with_arrays(tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """A tree of the same structure, with the arrays of these paths as leaves."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: make(arrays[jax.tree_util.keystr(path)], leaf.dtype), tree
+        lambda path, leaf: arrays[jax.tree_util.keystr(path)].astype(leaf.dtype), tree
     )

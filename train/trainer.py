@@ -85,12 +85,12 @@ class Trainer:
             share = Share(lax.axis_index(BATCH), count) if count > 1 else WHOLE
             one = partial(train_steps, self.graphdef, self.optimizer, self.config)
             axes: Any = TrainState(0, 0, 0, None)  # pyright: ignore[reportArgumentType]
-            own = jax.vmap(
+            of_seeds = jax.vmap(
                 partial(one, share=share),
                 in_axes=(axes, None, 0, None),
                 out_axes=(axes, 0),
             )
-            return own(*arguments)
+            return of_seeds(*arguments)
 
         state: Any = TrainState(BY_SEED, BY_SEED, BY_SEED, EVERYWHERE)  # pyright: ignore[reportArgumentType]
         given = (state, EVERYWHERE, P(SEED, None, BATCH), feed_spec(self.data))

@@ -196,6 +196,7 @@ def test_numbers_below_one(name):
         config(**{name: 0})
 
 
+@several
 def test_results_name_all_devices():
     assert device(2).startswith("2 devices (CPU), ")
     assert "devices" not in device(1)

@@ -17,6 +17,8 @@ import jax
 import stn_jax
 from stn_jax.cpu import PLAIN, used
 
+from ..devices import used_devices
+
 
 def circumstances(devices: int | None = None) -> dict[str, Any]:
     """What runs now: the command, date, devices, sampler, commit and versions."""
@@ -58,11 +60,11 @@ def commit() -> str | None:
 
 
 def device(count: int | None = None) -> str:
-    """The first ``count`` devices, by default all, and the number of usable CPU cores.
+    """The devices that a training uses, and the number of usable CPU cores.
 
     A CPU that is one device is not named twice.
     """
-    found = jax.devices()[:count]
+    found = used_devices(count)
     usable = getattr(os, "sched_getaffinity", None)  # excludes cores denied to us
     number = len(usable(0)) if usable else os.cpu_count()
     cores = f"{number} CPU core{'s' if number != 1 else ''}"
