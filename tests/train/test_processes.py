@@ -251,6 +251,19 @@ def test_nobody_comes(tmp_path, index):
     assert not (tmp_path / "out").exists()
 
 
+def test_devices_have_too_little_memory(tmp_path):
+    """XLA asks the system for more than it gives; the processes end within a minute."""
+    prelude = "import resource as r; r.setrlimit(r.RLIMIT_AS, (6 << 30, 6 << 30))"
+    arguments = ["run", "rts-cnn", "--dataset", digits_file(), "--steps", "1"]
+    arguments += ["--batch-size", "100000", "--out", str(tmp_path / "out")]
+    since = time.monotonic()
+    statuses, errors = ended(start_all(arguments, 2, prelude=prelude), timeout=MINUTE)
+    assert time.monotonic() - since < MINUTE
+    assert statuses == [1, 1]
+    words = "process [01] of 2: a step of .* needs more memory .* --accumulate"
+    assert re.search(f"error: {words}", "".join(errors)), errors
+
+
 @pytest.mark.slow
 def test_srun_is_known_by_its_environment(of_one, tmp_path):
     """By the variables that SLURM sets; there is no SLURM here."""
