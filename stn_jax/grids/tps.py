@@ -129,6 +129,9 @@ def _combination(target_points: jax.Array, control_points: jax.Array) -> jax.Arr
     return target_points @ control_points
 
 
+_BLOCK = 256  # pixels
+
+
 @dataclass(frozen=True)
 class SplineSource:
     """How control points of a lattice, theta ``(n, K)``, describe those of a grid."""
@@ -204,10 +207,18 @@ def _basis(
 
     ``xp`` is NumPy, in float64, if all is known when tracing, else jax.numpy.
     """
+    coefficients = _coefficients(xp, targets, regularization)
+
+    def basis_at(pixels: Any) -> Any:
+        pixels = xp.broadcast_to(pixels, (*targets.shape[:-2], *pixels.shape))
+        return spline_terms(xp, pixels, targets) @ coefficients
+
     pixels = xp.asarray(lattice_points(size, align_corners=corners), targets.dtype)
-    pixels = xp.broadcast_to(pixels, (*targets.shape[:-2], *pixels.shape))
-    at_pixels = spline_terms(xp, pixels, targets)
-    return at_pixels @ _coefficients(xp, targets, regularization)
+    if xp is not np:
+        return basis_at(pixels)
+    # a few pixels at a time, so that the terms stay in the CPU's cache
+    parts = np.split(pixels, range(_BLOCK, len(pixels), _BLOCK))
+    return np.concatenate([basis_at(part) for part in parts], axis=-2)
 
 
 def _coefficients(xp: Any, targets: Any, regularization: Any) -> Any:
@@ -238,8 +249,9 @@ def spline_terms(xp: Any, points: Any, targets: Any) -> Any:
     """The spline's terms U(|p - t_k|), 1, x, y(, z) at each point: (*batch, P, K + n
     + 1).
     """
-    difference = points[..., :, None, :] - targets[..., None, :, :]
-    radial = _thin_plate(xp, (difference**2).sum(-1))
+    axes = range(points.shape[-1])
+    squared = sum((points[..., i, None] - targets[..., None, :, i]) ** 2 for i in axes)
+    radial = _thin_plate(xp, squared)
     points = xp.broadcast_to(points, (*radial.shape[:-1], points.shape[-1]))
     return xp.concatenate([radial, xp.ones_like(points[..., :1]), points], axis=-1)
 

@@ -27,7 +27,7 @@ pytestmark = [
 
 SETTINGS = [*SMALL, "--batch-size", "48", "--parameters", "70000"]
 SETTINGS += ["--checkpoint-minutes", "0", "--learning-rate", "1e-3"]
-RUN = ["run", "rts-st_fcn-affine", *SETTINGS, "--steps", "40", "--eval-every", "20"]
+RUN = ["run", "rts-fcn", *SETTINGS, "--steps", "40", "--eval-every", "20"]
 BOTH = ["run", "rts", "--models", "cnn", "st_cnn-affine", *SETTINGS]
 BOTH += ["--steps", "50", "--eval-every", "25"]
 MINUTE = 60

@@ -86,9 +86,9 @@ def test_a_dry_run_goes_the_whole_way(folder, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["run", "plain", "--dataset", "cub", "--data-dir", str(folder)]
     words += ["--image-size", "32", "32", "--steps", "2", "--batch-size", "4"]
-    words += ["--models", "st_cnn-affine", "--validation", "0.25", "--out", str(out)]
+    words += ["--models", "st_fcn-affine", "--validation", "0.25", "--out", str(out)]
     assert main(words) == 0
-    model = str(out / "models" / "st_cnn-affine")
+    model = str(out / "models" / "st_fcn-affine")
     picture = str(folder / "images" / SPECIES[1] / "Laysan_Albatross_0001_101.jpg")
     capsys.readouterr()
     assert main(["predict", model, picture, "--resize"]) == 0

@@ -49,10 +49,10 @@ def test_images_and_labels(folder):
 def test_a_dry_run_goes_the_whole_way(folder, tmp_path, capsys):
     """From the files to a model that classifies an image."""
     out = tmp_path / "out"
-    options = "--steps 2 --batch-size 8 --models cnn st_cnn-affine --validation 0.25"
+    options = "--steps 2 --batch-size 8 --models fcn st_fcn-affine --validation 0.25"
     words = ["run", "plain", "--dataset", "svhn_cropped", "--data-dir", str(folder)]
     assert main([*words, *options.split(), "--out", str(out)]) == 0
-    model, picture = out / "models" / "st_cnn-affine", out / "examples" / "0.png"
+    model, picture = out / "models" / "st_fcn-affine", out / "examples" / "0.png"
     assert main(["predict", str(model), str(picture)]) == 0
     assert main(["evaluate", str(model), "--data-dir", str(folder)]) == 0
     assert "40 test images of svhn_cropped" in capsys.readouterr().out
