@@ -9,6 +9,7 @@ import platform
 import re
 import shlex
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,21 +69,34 @@ def document(rows: Any, command: str, bandwidth: float | None = None) -> dict[st
     """The JSON document: the rows, the machine and the versions."""
     import jax
 
+    from stn_jax.cpu import used
     from stn_jax.sampling import cpu
 
+    is_cpu = jax.default_backend() == "cpu"
+    sampler = f", {used()}" if is_cpu else ""
     copied = {} if bandwidth is None else {"copy_bytes_per_second": round(bandwidth)}
     return {
         "command": command,
         "date": today(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "machine": f"{_cpu_name()}, {os.cpu_count()} CPU cores{sampler}",
         "device": str(jax.devices()[0].device_kind),
         "queued_calls": queued_calls(),
         "python": platform.python_version(),
         "versions": {name: v for name in PACKAGES if (v := version(name))},
         **copied,
-        "kernel": jax.default_backend() == "cpu" and cpu.is_on(),
+        "kernel": is_cpu and cpu.is_on(),
         "rows": rows,
     }
+
+
+def _cpu_name() -> str:
+    """The model of the CPU, where Linux names it, and its architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return f"{value.strip()} ({platform.machine()})"
+    return platform.machine()
 
 
 def to_json(document: dict[str, Any]) -> str:

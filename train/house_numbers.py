@@ -104,10 +104,10 @@ def _placed(
     digit_size: tuple[int, ...],
     side: int,
 ) -> jax.Array:
-    """A strip's number on the canvas, sized, slanted, turned: ``(side, side, 1)``.
+    """A strip's number on the canvas, sized, slanted, rotated: ``(side, side, 1)``.
 
     It is 36 to 48 pixels high, as wide as suits, and at most 60 wide. It lies within
-    the middle 64x64 pixels, but for the corners of one that is turned.
+    the middle 64x64 pixels, but for the corners of one that is rotated.
     """
     size_key, width_key, slant_key, turn_key, place_key = jax.random.split(key, 5)
     high = jax.random.uniform(size_key, minval=36.0, maxval=48.0)
@@ -119,9 +119,9 @@ def _placed(
     # the number in the strip: digits fill 20 of the 28 pixels of their images
     stretch = jnp.stack([wide / (PITCH * width * count), high / (height * 20 / 28)])
     cos, sin = jnp.cos(turn), jnp.sin(turn)
-    turned = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
+    rotation = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
     slanted = jnp.stack([jnp.stack([jnp.ones(()), slant]), jnp.array([0.0, 1.0])])
-    back = jnp.linalg.inv(turned @ slanted @ jnp.diag(stretch))
+    back = jnp.linalg.inv(rotation @ slanted @ jnp.diag(stretch))
     room = jnp.maximum(WITHIN - jnp.stack([wide, high]), 0) / 2
     center = room * jax.random.uniform(place_key, (2,), minval=-1)
     middle = (count - PLACES) / 2 * PITCH * width  # of the digits, from the strip's

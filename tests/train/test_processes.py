@@ -112,12 +112,13 @@ def check_same(out, other):
         assert abs(result["test_error"] - of_one["test_error"]) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "devices", "named"),
     [
         (1, 8, "8 devices (CPU), "),
-        pytest.param(2, 2, "4 devices (CPU) of 2 processes, ", marks=pytest.mark.slow),
-        pytest.param(4, 1, "4 devices (CPU) of 4 processes, ", marks=pytest.mark.slow),
+        (2, 2, "4 devices (CPU) of 2 processes, "),
+        (4, 1, "4 devices (CPU) of 4 processes, "),
     ],
 )
 def test_they_train_as_one_process_does(both_of_one, tmp_path, count, devices, named):
