@@ -110,19 +110,23 @@ def test_those_of_large_house_numbers_are():
     )
     assert f"are {first}, {second} and {third}%, in the range" in page
     small = artifacts.read_json(results / "numbers-cpu.json")
-    for of_size, words in (
-        (documents, "CNN** by {:.1f}, {:.1f} and {:.1f}"),
-        (small, "64 x 64 pixels, by {:.1f}, {:.1f} and {:.1f}"),
-    ):
+
+    def leads(of_size, model):
+        """By how much a model's error is below the CNN's, for each seed."""
         errors = {
             (d["models"][0]["model"], d["config"]["seed"]): d["models"][0]["test_error"]
             for d in of_size
         }
-        leads = [
-            errors["cnn", seed] - errors["multi_st_cnn-affine", seed]
-            for seed in range(3)
-        ]
-        assert words.format(*leads) in page.replace("\n", " ").replace("  ", " ")
+        return [errors["cnn", seed] - errors[model, seed] for seed in range(3)]
+
+    page = " ".join(page.split())
+    large, single = (leads(documents, f"{m}st_cnn-affine") for m in ("multi_", ""))
+    assert "CNN** by {:.1f}, {:.1f} and {:.1f}".format(*large) in page
+    words = "64 x 64 pixels, by {:.1f}, {:.1f} and {:.1f}"
+    assert words.format(*leads(small, "multi_st_cnn-affine")) in page
+    words = "by {1:.1f} and {2:.1f} percentage points, and worse under seed 0, by {0:.1f}"
+    assert words.format(-single[0], *single[1:]) in page
+    assert all(a > b for a, b in zip(large, single, strict=True))
 
 
 def test_those_of_parts_are():
