@@ -124,7 +124,7 @@ def test_those_of_large_house_numbers_are():
     assert "CNN** by {:.1f}, {:.1f} and {:.1f}".format(*large) in page
     words = "64 x 64 pixels, by {:.1f}, {:.1f} and {:.1f}"
     assert words.format(*leads(small, "multi_st_cnn-affine")) in page
-    words = "by {1:.1f} and {2:.1f} percentage points, and worse under seed 0, by {0:.1f}"
+    words = "{1:.1f} and {2:.1f} percentage points, and worse under seed 0, by {0:.1f}"
     assert words.format(-single[0], *single[1:]) in page
     assert all(a > b for a, b in zip(large, single, strict=True))
 
