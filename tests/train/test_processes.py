@@ -260,7 +260,7 @@ def test_devices_have_too_little_memory(tmp_path):
     since = time.monotonic()
     statuses, errors = ended(start_all(arguments, 2, prelude=prelude), timeout=MINUTE)
     assert time.monotonic() - since < MINUTE
-    assert statuses == [1, 1]
+    assert all(status != 0 for status in statuses)
     words = "process [01] of 2: a step of .* needs more memory .* --accumulate"
     assert re.search(f"error: {words}", "".join(errors)), errors
 
