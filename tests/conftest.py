@@ -1,7 +1,6 @@
 """What all tests share: where MNIST lies, double precision, strict promotion."""
 
 import contextlib
-import gc
 import os
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from stn_jax.sampling.cpu import build, packaged
 
 ROOT = Path(__file__).parents[1]
 
-gc.set_threshold(100_000, 10, 10)  # JAX makes many objects, few of them in cycles
 jax.config.update("jax_num_cpu_devices", 2)  # for what is spread over devices
 
 collect_ignore = ["fixtures"]  # what makes them needs PyTorch
