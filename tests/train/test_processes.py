@@ -254,7 +254,7 @@ def test_nobody_comes(tmp_path, index):
 
 def test_devices_have_too_little_memory(tmp_path):
     """XLA asks the system for more than it gives; the processes end within a minute."""
-    prelude = "import resource as r; r.setrlimit(r.RLIMIT_AS, (6 << 30, 6 << 30))"
+    prelude = "import resource as r; r.setrlimit(r.RLIMIT_AS, (12 << 30, 12 << 30))"
     arguments = ["run", "rts-cnn", "--dataset", digits_file(), "--steps", "1"]
     arguments += ["--batch-size", "100000", "--out", str(tmp_path / "out")]
     since = time.monotonic()
