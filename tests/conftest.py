@@ -1,6 +1,7 @@
 """What all tests share: where MNIST lies, double precision, strict promotion."""
 
 import contextlib
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from filelock import FileLock
 from stn_jax.sampling.cpu import build, packaged
 
 ROOT = Path(__file__).parents[1]
+MAPS = Path("/proc/self/maps")  # on Linux
 
 jax.config.update("jax_num_cpu_devices", 2)  # for what is spread over devices
 
@@ -35,6 +37,24 @@ def x64():
     """Float64 for the length of a test."""
     with enable_x64():
         yield
+
+
+def mapped_areas():
+    """How many areas of memory this process has mapped; None where that is unknown."""
+    return MAPS.read_bytes().count(b"\n") if MAPS.exists() else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Forget compiled programs where they are near Linux's limit of 65,530 areas.
+
+    A program takes 9 of them and more, a volume sampled by bspline5 hundreds. Beyond
+    the limit jaxlib ends the process with a segmentation fault.
+    """
+    yield
+    if (mapped_areas() or 0) > 30_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @contextlib.contextmanager

@@ -74,17 +74,21 @@ def test_two_runs_with_one_seed_are_the_same_run(digits, name):
 
 @pytest.mark.slow
 def test_seeds_in_parallel_are_trained_as_each_alone(digits):
-    digits, tps = few(digits, 60), ModelSpec("fcn", "tps", 1)
+    """Affine: at the identity, the grid of a spline lies beside the pixels' centers.
+
+    On which side, that is a matter of rounding, and so is the slope there.
+    """
+    digits, affine = few(digits, 60), ModelSpec("fcn", "affine", 1)
     setup = dataclasses.replace(SETUP, task="e", steps=4, parameters=150_000)
-    together = fit(setup, tps, digits, seeds=(0, 3))
+    together = fit(setup, affine, digits, seeds=(0, 3))
     for run, seed in zip(together, (0, 3), strict=True):
         alone_setup = dataclasses.replace(setup, seed=seed)
-        (alone,) = fit(alone_setup, tps, digits)
+        (alone,) = fit(alone_setup, affine, digits)
         assert run.seed == alone.seed == seed
         for a, b in zip(run.rows, alone.rows, strict=True):
-            assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         np.testing.assert_allclose(
-            run.snapshots.params, alone.snapshots.params, rtol=1e-3, atol=1e-4
+            run.snapshots.params, alone.snapshots.params, atol=2e-6
         )
     assert together[0].rows[0]["loss"] != together[1].rows[0]["loss"]
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from conftest import mapped_areas
 from trainings import few
 
 from train import loop
@@ -44,7 +45,10 @@ def test_a_table_is_trained_cell_by_cell_and_reported(tmp_path, capsys):
     assert f"| FCN | {mean:.2f} ± {spread:.2f} / 2.1 |" in printed
     # finished trainings are not repeated; more seeds are added
     before = (tmp_path / "r-fcn" / "seed-0.json").read_bytes()
+    areas = mapped_areas()
     assert main([*arguments[:-1], "3"]) == 0
+    if areas is not None:  # a training's programs take hundreds of areas of memory
+        assert mapped_areas() - areas < 100
     assert "seeds: 3, trainings left: 1," in capsys.readouterr().out
     assert (tmp_path / "r-fcn" / "seed-0.json").read_bytes() == before
     files = {path.name for path in tmp_path.iterdir()} - {MARKER, LOCK}

@@ -774,7 +774,7 @@ def test_a_dry_run_goes_the_whole_way(folder, tmp_path, capsys):
     """From the photos to the numbers that a model reads, by the command line."""
     pytest.importorskip("grain")  # the images stay on the disk
     out = tmp_path / "out"
-    options = "--network svhn_lean --steps 2 --batch-size 3 --validation 0.34"
+    options = "--network svhn_lean --steps 2 --batch-size 2 --validation 0.34"
     words = ["--models", "multi_st_cnn-affine", "--out", str(out)]
     data = ["--data-dir", str(folder)]
     assert main(["run", "svhn64", *data, *options.split(), *words]) == 0
