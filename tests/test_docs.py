@@ -1,5 +1,6 @@
 """What is written for people is executed: README, notebook, commands."""
 
+import itertools
 import re
 import statistics
 import subprocess
@@ -237,16 +238,19 @@ def test_the_times_of_warps_are():
 
 def test_the_costs_of_transformers_before_convolutions_are():
     path = ROOT / "docs" / "results" / "multi-cpu.json"
-    rows = {
-        (row["network"], row["model"]): row for row in artifacts.read_json(path)["rows"]
-    }
+    document = artifacts.read_json(path)
+    names = ("network", "side", "model")
+    rows = {tuple(row[name] for name in names): row for row in document["rows"]}
     page = (ROOT / "docs" / "real-images.md").read_text()
-    for network, label in (("svhn", "of appendix A.5"), ("svhn_lean", "lean")):
-        cells = [f"{rows[network, 'cnn']['milliseconds']:.0f}"]
+    labels = {"svhn": "of appendix A.5", "svhn_lean": "lean"}
+    for network, side in itertools.product(labels, (64, 128)):
+        cells = [f"{rows[network, side, 'cnn']['milliseconds']:.0f}"]
         for model in ("st_cnn-affine", "multi_st_cnn-affine"):
-            low, median, high = rows[network, model]["of_cnn"]
+            low, median, high = rows[network, side, model]["of_cnn"]
             cells.append(f"{median:.2f} ({low:.2f}-{high:.2f})")
-        assert f"| {label} | {' | '.join(cells)} |" in page
+        row = f"| {labels[network]} | {side} x {side} | {' | '.join(cells)} |"
+        assert row in page
+    assert document["kernel"]
 
 
 def test_the_least_errors_are_of_the_committed_results():
