@@ -140,10 +140,20 @@ def test_those_of_parts_are():
         f"{m['validation_error']:.2f}" for m in models if m["model"] == "cnn"
     )
     assert f"are in the range above: {first}, {second} and {third}%" in page
-    first, second, third = (
-        f"{m['test_error']:.2f}" for m in models if m["model"] == "2xst_cnn-attention"
-    )
-    assert f"seeds 0, 1 and 2 are {first}, {second} and {third}%" in page
+    words = " ".join(page.split())
+    names = {"cnn": "CNN", "2xst_cnn-attention": "2xST-CNN"}
+    names["4xst_cnn-attention"] = "4xST-CNN"
+    errors = {n: [m["test_error"] for m in models if m["model"] == n] for n in names}
+    for name, label in names.items():
+        first, second, third = (f"{error:.2f}" for error in errors[name])
+        assert f"{first}, {second} and {third}% ({label})" in words
+    leads = {
+        name: [a - b for a, b in zip(errors["cnn"], errors[name], strict=True)]
+        for name in names
+    }
+    said = "{:.1f}, {:.1f} and {:.1f}"
+    assert f"two windows is {said.format(*leads['2xst_cnn-attention'])}" in words
+    assert f"minus that of four {said.format(*leads['4xst_cnn-attention'])}" in words
     for row in artifacts.read_json(results / "windows-parts-cpu.json")["rows"]:
         model = row["model"].replace("st_cnn-attention", "ST-CNN")
         numbers = row["seed"], row["window"] + 1
