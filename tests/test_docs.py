@@ -14,6 +14,7 @@ from pathlib import Path
 import jupytext
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -141,19 +142,16 @@ def test_those_of_parts_are():
     )
     assert f"are in the range above: {first}, {second} and {third}%" in page
     words = " ".join(page.split())
-    names = {"cnn": "CNN", "2xst_cnn-attention": "2xST-CNN"}
-    names["4xst_cnn-attention"] = "4xST-CNN"
-    errors = {n: [m["test_error"] for m in models if m["model"] == n] for n in names}
-    for name, label in names.items():
-        first, second, third = (f"{error:.2f}" for error in errors[name])
-        assert f"{first}, {second} and {third}% ({label})" in words
-    leads = {
-        name: [a - b for a, b in zip(errors["cnn"], errors[name], strict=True)]
-        for name in names
-    }
+
+    def errors(name):
+        return np.array([m["test_error"] for m in models if m["model"] == name])
+
+    cnn, two, four = map(errors, ("cnn", "2xst_cnn-attention", "4xst_cnn-attention"))
+    for label, of in (("CNN", cnn), ("2xST-CNN", two), ("4xST-CNN", four)):
+        assert "{:.2f}, {:.2f} and {:.2f}% ({})".format(*of, label) in words
     said = "{:.1f}, {:.1f} and {:.1f}"
-    assert f"two windows is {said.format(*leads['2xst_cnn-attention'])}" in words
-    assert f"minus that of four {said.format(*leads['4xst_cnn-attention'])}" in words
+    assert f"two windows is {said.format(*cnn - two)}" in words
+    assert f"minus that of four {said.format(*cnn - four)}" in words
     for row in artifacts.read_json(results / "windows-parts-cpu.json")["rows"]:
         model = row["model"].replace("st_cnn-attention", "ST-CNN")
         numbers = row["seed"], row["window"] + 1

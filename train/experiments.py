@@ -88,7 +88,7 @@ def _on_real_images() -> Named:
             network="cub_lean",
             steps=32_000,
             batch_size=32,
-            localization_learning_rate=3e-4,  # windows that move slower find the parts
+            localization_learning_rate=3e-4,  # chosen on validation, seed 0
             outside_penalty=1.0,
             eval_every=1_000,
         ),

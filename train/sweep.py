@@ -130,7 +130,7 @@ def _train_cells(
         except Diverged as error:
             diverged.append(f"{cell[0]}: {error}")
             console.print(f"[bold red]{diverged[-1]}[/]", soft_wrap=True)
-        jax.clear_caches()  # no other cell runs these programs
+        jax.clear_caches()  # they take memory, and few serve another cell
     if diverged:
         raise Diverged(
             f"{len(diverged)} of {len(left)} cells have no result: "
